@@ -1,0 +1,54 @@
+"""What should run, and when. Importing this package needs no Django settings."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from scheduling.outcome import Outcome
+from scheduling.policies import CatchUp, Overlap
+from scheduling.schedules import (
+    Adaptive,
+    Always,
+    Cron,
+    Every,
+    Manual,
+    Once,
+    Schedule,
+    Times,
+    Union,
+    fires_between,
+    parse,
+)
+
+if TYPE_CHECKING:
+    from scheduling.context import current_run
+    from scheduling.registry import job
+
+__all__ = [
+    "Adaptive",
+    "Always",
+    "CatchUp",
+    "Cron",
+    "Every",
+    "Manual",
+    "Once",
+    "Outcome",
+    "Overlap",
+    "Schedule",
+    "Times",
+    "Union",
+    "current_run",
+    "fires_between",
+    "job",
+    "parse",
+]
+
+# Loaded when first asked for: both need Celery or a process-wide state that schedules do not.
+_LAZY = {"job": "scheduling.registry", "current_run": "scheduling.context"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

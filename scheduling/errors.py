@@ -1,0 +1,51 @@
+"""Everything Beatkeeper raises on purpose. A class's docstring is its default message."""
+
+from __future__ import annotations
+
+import inspect
+
+
+class SchedulingError(Exception):
+    """Scheduling failed."""
+
+    def __init__(self, message: str | None = None, **facts: object) -> None:
+        """Facts become attributes, so that callers need not read the message."""
+        super().__init__(message or inspect.getdoc(type(self)))
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+
+class InvalidSchedule(SchedulingError, ValueError):
+    """The schedule cannot be read."""
+
+
+class InvalidSpan(InvalidSchedule):
+    """The span cannot be read; write it with units, such as 90s, 15m or 1h30m."""
+
+
+class NaiveTime(SchedulingError, ValueError):
+    """A time without a time zone was given; pass an aware datetime."""
+
+
+class InvalidDeclaration(SchedulingError, ValueError):
+    """The declaration of a job contradicts itself."""
+
+
+class UnknownJob(SchedulingError, LookupError):
+    """No such job."""
+
+
+class UnknownTarget(SchedulingError, LookupError):
+    """No such target."""
+
+
+class UnknownRun(SchedulingError, LookupError):
+    """No such run."""
+
+
+class NotInARun(SchedulingError, RuntimeError):
+    """current_run() was called outside of a run."""
+
+
+class JobRetired(SchedulingError, ValueError):
+    """The job is retired."""

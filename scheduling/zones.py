@@ -1,0 +1,147 @@
+"""Local clocks as arithmetic on whole seconds: where fire times meet clock changes.
+
+An *instant* is a number of seconds since 1970-01-01 UTC. A *local* time is what a wall clock in
+the zone shows, counted the same way. A *pattern* names local times: it gives the first one at or
+after a local time, or None. The two searches below turn patterns into instants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from scheduling.errors import InvalidSchedule, NaiveTime
+
+Pattern = Callable[[int], int | None]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+DAY = 86_400
+FIRST_INSTANT = -2 * DAY  # 1970 begins up to a day earlier or later somewhere on Earth
+LAST_INSTANT = 4_102_444_800 + 2 * DAY  # 2100-01-01, likewise
+_CHUNK = 2**25  # seconds, a little over a year: the stretch of a zone that is looked at together
+
+
+class Offset(NamedTuple):
+    """A stretch [start, end) of instants over which a zone keeps one offset."""
+
+    start: int
+    end: int
+    seconds: int
+
+
+def require_aware(moment: datetime) -> datetime:
+    """Give the moment in UTC. Raises NaiveTime if it has no zone."""
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise NaiveTime(
+            f"Time {moment.isoformat()!r} has no time zone; pass an aware datetime", value=moment
+        )
+    return moment.astimezone(UTC)
+
+
+def to_instant(moment: datetime) -> int:
+    """Give the last whole second at or before an aware datetime."""
+    return (moment - EPOCH) // SECOND
+
+
+def from_instant(instant: int) -> datetime:
+    return EPOCH + timedelta(seconds=instant)
+
+
+@lru_cache(maxsize=1024)
+def load_zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidSchedule(
+            f"Time zone {name[:40]!r} is unknown; use a name such as 'Europe/Berlin'", value=name
+        ) from error
+
+
+def next_on_fixed_clock(pattern: Pattern, zone: str, after: int) -> int | None:
+    """First instant after `after` of a pattern that means clock times, each once a day.
+
+    A time that a clock change leaves out happens at the first instant after the gap; a time that
+    a clock change repeats happens at its first occurrence only.
+    """
+    if not FIRST_INSTANT <= after < LAST_INSTANT:
+        if after >= LAST_INSTANT:
+            return None
+        after = FIRST_INSTANT
+    local: int | None = after + _offset_at(zone, after).seconds
+    while local is not None:
+        local = pattern(local + 1)
+        if local is not None:
+            instant = _first_instant_showing(zone, local)
+            if instant > after:
+                return instant
+    return None
+
+
+def next_on_running_clock(pattern: Pattern, zone: str, after: int) -> int | None:
+    """First instant after `after` at which the local clock shows a time of the pattern.
+
+    Follows real time: nothing happens in a gap, and a repeated hour counts both times.
+    """
+    instant = max(after, FIRST_INSTANT) + 1
+    while instant < LAST_INSTANT:
+        offset = _offset_at(zone, instant)
+        local = pattern(instant + offset.seconds)
+        if local is not None and local - offset.seconds < offset.end:
+            return local - offset.seconds
+        if offset.end - instant < 2 * DAY:
+            # A clock set back just after the start shows times from before the start again.
+            instant = offset.end
+        elif local is None:
+            return None
+        else:
+            instant = max(offset.end, local - 2 * DAY)
+    return None
+
+
+def _first_instant_showing(zone: str, local: int) -> int:
+    """First instant at which the local clock shows `local`, or a later time if it skips it."""
+    offset = _offset_at(zone, local - 2 * DAY)
+    while local - offset.seconds >= offset.end:
+        offset = _offset_at(zone, offset.end)
+    return max(local - offset.seconds, offset.start)
+
+
+def _offset_at(zone: str, instant: int) -> Offset:
+    for offset in _offsets(zone, instant // _CHUNK):
+        if instant < offset.end:
+            return offset
+    raise AssertionError("a chunk covers its instants")
+
+
+@lru_cache(maxsize=8192)
+def _offsets(zone: str, chunk: int) -> tuple[Offset, ...]:
+    """The offsets of one chunk, found by looking once a day and halving where two days differ."""
+    info = load_zone(zone)
+
+    def seconds_at(instant: int) -> int:
+        shown = from_instant(instant).astimezone(info).utcoffset()
+        assert shown is not None
+        return shown // SECOND
+
+    start, end = chunk * _CHUNK, (chunk + 1) * _CHUNK
+    found: list[Offset] = []
+    current, low = seconds_at(start), start
+    while low < end - 1:
+        high = min(low + DAY, end - 1)
+        if seconds_at(high) != current:
+            before = low
+            while high - before > 1:
+                middle = (before + high) // 2
+                if seconds_at(middle) == current:
+                    before = middle
+                else:
+                    high = middle
+            found.append(Offset(start, high, current))
+            start, current = high, seconds_at(high)
+        low = high
+    found.append(Offset(start, end, current))
+    return tuple(found)
