@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from scheduling.errors import InvalidSchedule
 from scheduling.schedule_base import Schedule, Union, union
 from scheduling.schedule_kinds import Adaptive, Always, Cron, Every, Manual, Once, Times
 from scheduling.schedule_text import parse
@@ -21,8 +22,23 @@ __all__ = [
     "Union",
     "fires_between",
     "parse",
+    "require_supported",
     "union",
 ]
+
+
+def require_supported(schedule: Schedule) -> Schedule:
+    """Give the schedule, unless it is of a kind that no beat of this version fires.
+
+    Raises InvalidSchedule: a job must not look scheduled and never run.
+    """
+    if isinstance(schedule, Adaptive | Always):
+        raise InvalidSchedule(
+            f"Schedule {str(schedule)!r} is not fired by this version; "
+            "choose cron, every, times, once or manual",
+            value=str(schedule),
+        )
+    return schedule
 
 
 def fires_between(

@@ -1,0 +1,12 @@
+"""The admin: the edges at which people meet jobs, runs, resources and periodic tasks."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from scheduling.admin import jobs, notifications, periodic, resources, runs, users
+
+__all__ = ["jobs", "notifications", "periodic", "resources", "runs", "users"]
+
+admin.site.index_template = "scheduling/home.html"
+admin.site.index_title = "Home"

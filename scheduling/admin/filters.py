@@ -1,0 +1,71 @@
+"""The filters of the list of jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+
+from scheduling import clock
+from scheduling.models import Job, Run, Target
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Retired jobs are shown only when they are asked for."""
+
+    title = "state"
+    parameter_name = "standing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("failing", "failing"),
+            ("running", "running"),
+            ("paused", "paused"),
+            ("broken", "schedule cannot be read"),
+            ("overridden", "overridden"),
+            ("retired", "retired"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        value = self.value()
+        if value == "retired":
+            return queryset.filter(retired_at__isnull=False)
+        queryset = queryset.filter(retired_at__isnull=True)
+        of_job = Target.objects.filter(job=OuterRef("pk"), retired_at__isnull=True)
+        match value:
+            case "failing":
+                return queryset.filter(Exists(of_job.filter(failing_since__isnull=False)))
+            case "running":
+                running = Run.objects.running().filter(job=OuterRef("pk"))
+                return queryset.filter(Exists(running))
+            case "paused":
+                unended = Q(paused_until__isnull=True) | Q(paused_until__gt=clock.now())
+                return queryset.filter(unended, paused_at__isnull=False)
+            case "broken":
+                return queryset.exclude(schedule_error="")
+            case "overridden":
+                return queryset.exclude(overrides={})
+        return queryset
+
+
+class QueueFilter(admin.SimpleListFilter):
+    title = "queue"
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        named = Job.objects.active().filter(options__has_key="queue")
+        names = sorted(
+            {str(name) for name in named.values_list("options__queue", flat=True) if name}
+        )
+        return [("-", "the default"), *((name, name) for name in names)] if names else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        match self.value():
+            case None:
+                return queryset
+            case "-":
+                return queryset.exclude(options__has_key="queue")
+            case name:
+                return queryset.filter(options__queue=name)

@@ -1,0 +1,56 @@
+"""What becomes of a saved form: overrides for declared jobs, columns for those made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from scheduling import runs, sync
+from scheduling.declarations import columns
+from scheduling.declarations.rows import ROW_FIELDS
+from scheduling.models import Job
+from scheduling.models.job import DeclaredIn
+
+# Runs carry the name, and `H` and `spread` schedules are drawn from it.
+IDENTITY = {"name"}
+# Said by the operator alone: no declaration has them.
+UNDECLARED = ("starts_at", "ends_at", "runs_left", "lock_resource")
+EDITABLE = (*columns.FIELDS, *UNDECLARED)
+# Said by a PeriodicTask row, which has a form of its own.
+OF_THE_ROW = {*ROW_FIELDS, "starts_at", "ends_at", "runs_left"}
+
+
+def fixed_fields(job: Job) -> list[str]:
+    """The fields of this job that the admin shows and does not change."""
+    if job.retired_at is not None:
+        return [*IDENTITY, *EDITABLE]
+    fixed = set(IDENTITY)
+    if job.declared_in != DeclaredIn.ADMIN:
+        fixed |= columns.FIXED
+    if job.periodic_task_id is not None:
+        fixed |= OF_THE_ROW
+    return sorted(fixed)
+
+
+def create(job: Job, *, now: datetime) -> None:
+    """Store a job made here, with its plain target and first fire."""
+    job.declared_in = DeclaredIn.ADMIN
+    job.save(force_insert=True)
+    runs.adopt(job, now=now)
+
+
+def change(
+    job: Job, values: Mapping[str, Any], changed: Sequence[str], *, by: str, now: datetime
+) -> None:
+    """Write the changed fields. `job` may already carry them: the stored row decides."""
+    fixed = fixed_fields(job)
+    # The form empties what another kind would run, whether it was touched or not.
+    names = {*changed, "task", "command"} if "kind" in changed else set(changed)
+    wanted = {name: values[name] for name in EDITABLE if name in names and name not in fixed}
+    stored = Job.objects.get(pk=job.pk)
+    if stored.declared_in != DeclaredIn.ADMIN:
+        for name in [name for name in wanted if name not in UNDECLARED]:
+            sync.set_override(stored, name, wanted.pop(name), by=by, now=now)
+    # Together: what to run is one decision over several columns.
+    columns.write(stored, wanted, now=now)

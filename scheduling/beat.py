@@ -1,0 +1,220 @@
+"""The beat: `CELERY_BEAT_SCHEDULER = "scheduling.beat:Scheduler"`.
+
+Any number of beats tick side by side; nobody leads. Each tick
+
+1. samples the clock and says that this beat is alive,
+2. takes up edits that were made in bulk,
+3. claims due targets batch by batch, publishing each batch after its commit,
+4. publishes what else is ready, and again what was lost,
+5. mends what somebody left behind,
+6. sleeps until the next fire or a ring of the doorbell, at most JOBS_TICK.
+
+Errors of the database or the broker end a tick, never the beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery import beat
+from django.db import close_old_connections, connection
+
+from scheduling import broker, catch_up, clock, evidence, outbox, redis, runs, signals, sync
+from scheduling.conf import conf
+from scheduling.declarations import periodic
+from scheduling.models import Notification, Process, ProcessKind, Run, Target
+from scheduling.policies import CatchUp
+
+logger = logging.getLogger(__name__)
+
+BACK_OFF_MAX = 5.0
+ALIVE_EVERY = timedelta(seconds=3)
+TELL_EVERY = timedelta(seconds=2)
+DELIVER_TASK = "workers.notifications.deliver"
+# Batches in one tick: then the rest of the tick's work has its turn.
+MOST_BATCHES = 50
+
+
+class Scheduler(beat.Scheduler):
+    """Celery's scheduler with `tick` replaced; what to run is read from the database."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.name = f"beat@{socket.gethostname()}/{os.getpid()}"
+        self._begun = False
+        self._failures = 0
+        self._is_busy = False
+        self._is_asked_to_stop = False
+        self._epoch = ""
+        self._settled_epoch: str | None = None
+        self._rows_seen_at: datetime | None = None
+        # Leases are judged only after everybody has had the chance to renew them.
+        self._reap_from: datetime | None = None
+        self._alive_at: datetime | None = None
+        self._told_at: datetime | None = None
+        self._comparison = evidence.Comparison()
+        super().__init__(*args, **kwargs)
+
+    def setup_schedule(self) -> None:
+        """Nothing to load: a tick reads what is due, whatever the number of schedules."""
+
+    def should_sync(self) -> bool:
+        return False
+
+    def sync(self) -> None:
+        """Nothing to write back: cursors are written as they move."""
+
+    @property
+    def info(self) -> str:
+        return "    . db -> every fire time is claimed in the database"
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Do one pass and wait for the next; give 0, as the waiting is done here."""
+        self._is_busy = True
+        try:
+            close_old_connections()
+            wait = self._pass()
+            self._failures = 0
+        except Exception as error:
+            if self._is_asked_to_stop:
+                # Celery's SystemExit broke off a statement, and the connection complains of it.
+                raise SystemExit from error
+            self._failures += 1
+            self._reap_from = None
+            # The exponent has a bound: an outage of hours must not end in an overflow.
+            wait = min(0.1 * 2 ** min(self._failures, 10), BACK_OFF_MAX)
+            logger.exception("Tick failed, next try in %.1f s", wait)
+            connection.close()
+            time.sleep(wait)
+            return 0.0
+        finally:
+            self._is_busy = False
+        redis.wait_for_ring(wait)
+        return 0.0
+
+    def close(self) -> None:
+        """Say goodbye; whoever cannot (kill -9) is noticed by its silence.
+
+        Celery calls this in its signal handler first, in the middle of anything: a statement then
+        holds the connection's lock, and waiting for it would never end. Celery calls it again
+        once its SystemExit has unwound the stack.
+        """
+        self._is_asked_to_stop = True
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            Process.objects.filter(name=self.name).delete()
+            signals.beat_stopped.send(type(self), name=self.name)
+        except Exception:
+            logger.exception("This beat could not take itself off the list")
+        finally:
+            connection.close()
+
+    def _pass(self) -> float:
+        """One tick; give the seconds to wait for the next."""
+        now = clock.sample()
+        if not self._begun:
+            self._begin(now)
+        self._say_alive(now)
+        self._rows_seen_at = periodic.changed_since(self._rows_seen_at, now=now)
+        self._ask_for_epoch(now)
+        self._claim(now)
+        self._comparison.compare(self.app, now=now)
+        if self._reap_from is None:
+            self._reap_from = now + conf.lease
+        reap = now >= self._reap_from
+        runs.recover(now=now, reap=reap)
+        if reap:
+            evidence.bury_silent_workers(self.app, silent_since=now - conf.lease, now=now)
+        self._publish_ready()
+        self._deliver_notifications(now)
+        return self._seconds_to_next()
+
+    def _begin(self, now: datetime) -> None:
+        sync.sync_at_beat_start(now=now)
+        self._rows_seen_at = periodic.resume_after_stock(now=now)
+        signals.beat_started.send(type(self), name=self.name)
+        self._begun = True
+        logger.info("%s is ready", self.name)
+
+    def _say_alive(self, now: datetime) -> None:
+        if self._alive_at is not None and now - self._alive_at < ALIVE_EVERY:
+            return
+        skew = (datetime.now(UTC) - now).total_seconds() + conf.CLOCK
+        Process.objects.update_or_create(
+            name=self.name,
+            defaults={"seen_at": now, "detail": {"clock_skew": round(skew, 3)}},
+            create_defaults={
+                "kind": ProcessKind.BEAT,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started_at": now,
+                "seen_at": now,
+            },
+        )
+        # Beats that fell silent have nothing to hand over.
+        Process.objects.filter(kind=ProcessKind.BEAT, seen_at__lt=now - 5 * conf.lease).delete()
+        self._alive_at = now
+
+    def _ask_for_epoch(self, now: datetime) -> None:
+        epoch = broker.epoch(self.app)
+        if epoch is None:
+            return
+        self._epoch = epoch
+        if epoch != self._settled_epoch and not evidence.forget_other_epochs(epoch, now=now):
+            # Nothing is left under another one, so the question need not be asked again.
+            self._settled_epoch = epoch
+
+    def _claim(self, now: datetime) -> None:
+        for _ in range(MOST_BATCHES):
+            claim = runs.claim(
+                now=now,
+                limit=conf.CLAIM_BATCH,
+                catch_up_budget=self._catch_up_budget(now),
+                on_fires=periodic.record_fires,
+            )
+            outbox.publish(self.app, claim.runs, epoch=self._epoch, now=now)
+            if claim.targets < conf.CLAIM_BATCH:
+                return
+
+    def _catch_up_budget(self, now: datetime) -> int:
+        """Ask the shared bucket only if somebody has missed fires to catch up one by one."""
+        behind = Target.objects.due(now - conf.GRACE).filter(job__catch_up=CatchUp.ALL)
+        return catch_up.take(conf.CATCH_UP_BURST, now=now) if behind.exists() else 0
+
+    def _publish_ready(self) -> None:
+        while outbox.publish_ready(self.app, epoch=self._epoch, now=clock.now()):
+            pass
+
+    def _deliver_notifications(self, now: datetime) -> None:
+        """Ask a worker to deliver what waits; the rows are the truth, the message a hint."""
+        if self._told_at is not None and now - self._told_at < TELL_EVERY:
+            return
+        if not Notification.objects.filter(deliver_at__lte=now).exists():
+            return
+        self._told_at = now
+        try:
+            with self.app.producer_or_acquire() as producer:
+                broker.connect(producer.connection)
+                self.app.send_task(DELIVER_TASK, producer=producer, retry=False)
+        except broker.errors(self.app) as error:
+            logger.debug("Notifications wait for the broker: %s", error)
+
+    def _seconds_to_next(self) -> float:
+        """Until the next fire or the next entry of the outbox, at most JOBS_TICK."""
+        now = clock.now()
+        longest = conf.TICK
+        moments = [
+            Target.objects.filter(next_fire_at__isnull=False)
+            .order_by("next_fire_at")
+            .values_list("next_fire_at", flat=True)
+            .first(),
+            Run.objects.to_publish(now + longest).values_list("publish_at", flat=True).first(),
+        ]
+        waits = [(moment - now).total_seconds() for moment in moments if moment is not None]
+        return min([longest.total_seconds(), *(max(wait, 0.0) for wait in waits)])

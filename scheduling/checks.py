@@ -1,0 +1,207 @@
+"""System checks: each says what is wrong and what to type. Ids are never used for anything else."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, get_args, get_origin, get_type_hints
+
+from celery import current_app
+from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import DatabaseError
+
+from scheduling import conf as conf_module
+from scheduling import declarations
+from scheduling.conf import PREFIX, Conf, conf
+from scheduling.sync.rules import cycle_error, declared, edges_of, path_between
+
+SCHEDULER = "scheduling.beat:Scheduler"
+
+Apps = Sequence[AppConfig] | None
+
+
+def register() -> None:
+    checks.register(check_settings)
+    checks.register(check_celery)
+    checks.register(check_declarations)
+    checks.register(check_rows, checks.Tags.database)
+
+
+def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    return [*_unknown_settings(), *_mistyped_settings()]
+
+
+def _unknown_settings() -> Iterator[CheckMessage]:
+    known = [PREFIX + name for name in conf_module.names()]
+    for name in dir(settings):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield Warning(
+                f"There is no setting {name}.",
+                hint=f"Write {near[0]}." if near else f"Known are {', '.join(known)}.",
+                id="scheduling.W001",
+            )
+
+
+def _mistyped_settings() -> Iterator[CheckMessage]:
+    hints = get_type_hints(Conf)
+    for name in conf_module.names():
+        value = getattr(settings, PREFIX + name, None)
+        if value is None or fits(value, hints[name]):
+            continue
+        yield Error(
+            f"{PREFIX}{name} is {value!r}, which is no {readable(hints[name])}.",
+            hint=f"Write {PREFIX}{name} = {vars(Conf)[name]!r}, which is the default, or another "
+            f"{readable(hints[name])}.",
+            id="scheduling.E001",
+        )
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value may stand for a setting of this type; whole numbers may stand for floats."""
+    if get_origin(hint) is types.UnionType:
+        return any(fits(value, each) for each in get_args(hint))
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return isinstance(value, list | tuple) and all(fits(each, inner) for each in value)
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(value, hint)
+
+
+def readable(hint: Any) -> str:
+    if get_origin(hint) is types.UnionType:
+        return " or ".join(readable(each) for each in get_args(hint) if each is not type(None))
+    if get_origin(hint) is tuple:
+        return f"list of {readable(get_args(hint)[0])}"
+    return str(getattr(hint, "__name__", hint))
+
+
+def check_declarations(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Warnings: an error would keep `migrate`, and with it every other job, from going on."""
+    collected = declarations.collect()
+    found: list[CheckMessage] = [
+        Warning(
+            str(problem),
+            hint="Correct the declaration; until then the job stays as it was synced last.",
+            id="scheduling.W007",
+        )
+        for problem in collected.problems
+    ]
+    names = set(collected.declarations)
+    edges = edges_of(declared(collected.declarations.values()))
+    for name in sorted(names):
+        for follower in edges.get(name, ()):
+            path = path_between(edges, follower, name)
+            if path and name == min(path):
+                found.append(
+                    Warning(
+                        f"{cycle_error(name, path)}.",
+                        hint="Remove one after= or one name of trigger_next_jobs.",
+                        id="scheduling.W008",
+                    )
+                )
+    return found
+
+
+def check_celery(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    return [*_serializers(), *_prefetch(), *_visibility(), *_scheduler()]
+
+
+def _serializers() -> Iterator[CheckMessage]:
+    celery = current_app.conf
+    accepted = {str(each) for each in celery.accept_content or ()}
+    if celery.task_serializer != "json" or not accepted <= {"json", "application/json"}:
+        yield Warning(
+            f"Celery sends tasks as {celery.task_serializer} and accepts "
+            f"{', '.join(sorted(accepted))}: who can write to the broker can run code.",
+            hint='Write CELERY_TASK_SERIALIZER = "json" and CELERY_ACCEPT_CONTENT = ["json"].',
+            id="scheduling.W002",
+        )
+
+
+def _prefetch() -> Iterator[CheckMessage]:
+    multiplier = current_app.conf.worker_prefetch_multiplier
+    if multiplier != 1:
+        yield Warning(
+            f"Celery's prefetch multiplier is {multiplier}: a busy worker keeps messages that "
+            "an idle one could start.",
+            hint="Write CELERY_WORKER_PREFETCH_MULTIPLIER = 1.",
+            id="scheduling.W003",
+        )
+
+
+def _visibility() -> Iterator[CheckMessage]:
+    if str(current_app.conf.broker_url or "").partition(":")[0] not in (
+        "redis",
+        "rediss",
+        "redis+socket",
+        "sentinel",
+        "valkey",
+    ):
+        return
+    options = current_app.conf.broker_transport_options or {}
+    visible = timedelta(seconds=float(options.get("visibility_timeout", 3600)))
+    longest, name = longest_limit()
+    if visible <= longest:
+        yield Warning(
+            f"Celery's visibility timeout, {visible}, is not above the longest hard limit, "
+            f"{longest} of {name}: messages of running jobs are delivered again.",
+            hint="Write CELERY_BROKER_TRANSPORT_OPTIONS = "
+            f'{{"visibility_timeout": {int(2 * longest.total_seconds())}}}.',
+            id="scheduling.W004",
+        )
+
+
+def longest_limit() -> tuple[timedelta, str]:
+    """The longest hard limit in the code, and whose it is."""
+    limits: Iterable[tuple[timedelta, str]] = [
+        (conf.INTERNAL_HARD_LIMIT, f"{PREFIX}INTERNAL_HARD_LIMIT"),
+        (conf.EXTERNAL_HARD_LIMIT, f"{PREFIX}EXTERNAL_HARD_LIMIT"),
+        *(
+            (each.hard_limit, f"job {each.name!r}")
+            for each in declarations.collect().declarations.values()
+            if each.hard_limit is not None
+        ),
+    ]
+    return max(limits)
+
+
+def _scheduler() -> Iterator[CheckMessage]:
+    scheduler = current_app.conf.beat_scheduler
+    if scheduler != SCHEDULER:
+        yield Warning(
+            f"Celery's beat is run by {scheduler!r}: the jobs of the code do not fire.",
+            hint=f'Write CELERY_BEAT_SCHEDULER = "{SCHEDULER}".',
+            id="scheduling.W005",
+        )
+
+
+def check_rows(
+    app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Only with `check --database default` and when migrating."""
+    from scheduling.declarations import periodic
+
+    if not databases or "default" not in databases or periodic.has_ephem():
+        return []
+    try:
+        names = periodic.solar_names()
+    except DatabaseError:
+        return []  # not migrated yet
+    if not names:
+        return []
+    return [
+        Warning(
+            f"Solar schedules need the package ephem; these do not fire: {', '.join(names)}.",
+            hint="Type: pip install 'celery[solar]'",
+            id="scheduling.W006",
+        )
+    ]

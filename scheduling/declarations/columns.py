@@ -1,0 +1,129 @@
+"""Declarations as columns of Job: comparing, and writing what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.conf import settings
+from django.db.models import DurationField
+from django.utils.duration import duration_iso_string
+
+from scheduling import runs
+from scheduling.errors import InvalidSpan
+from scheduling.models import Job
+from scheduling.registry import Declaration
+from scheduling.schedules import Schedule
+from scheduling.spans import format_span, parse_span
+
+# What a declaration says, in the order in which a diff shows it.
+FIELDS = (
+    "description",
+    "kind",
+    "task",
+    "command",
+    "internal",
+    "args",
+    "kwargs",
+    "options",
+    "scheduled_at_argument",
+    "schedule",
+    "catch_up",
+    "catch_up_window",
+    "overlap",
+    "start_within",
+    "soft_limit",
+    "hard_limit",
+    "retries",
+    "retry_delay",
+    "retry_delay_max",
+    "rerun_if_lost",
+    "locks",
+    "notify_on_success",
+    "notify_still_failing",
+    "recipients",
+)
+# What is run is the code's to say.
+FIXED = frozenset({"kind", "task", "command", "scheduled_at_argument"})
+# These move cursors.
+TIMING = frozenset({"schedule", "starts_at", "ends_at", "runs_left"})
+
+
+def columns_of(declaration: Declaration, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
+    """Field -> value as the database gives it back."""
+    return {field: _stored(getattr(declaration, field)) for field in fields}
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, Schedule):
+        return str(in_project_zone(value))
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Mapping | tuple | list):
+        # Tuples become lists, and so on inside them.
+        return json.loads(json.dumps(value))
+    return value
+
+
+def in_project_zone(schedule: Schedule) -> Schedule:
+    """Clock times without a zone are the project's."""
+    return schedule if settings.TIME_ZONE == "UTC" else schedule.in_zone(settings.TIME_ZONE)
+
+
+def as_json(value: Any) -> Any:
+    """Give a column's value as JSON; spans as text, such as 1h30m."""
+    if isinstance(value, timedelta):
+        try:
+            return format_span(value)
+        except InvalidSpan:  # a fraction of a second
+            return duration_iso_string(value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def as_text(value: Any) -> str:
+    """Give a column's value as a diff shows it."""
+    shown = as_json(value)
+    if shown is None or shown == "":
+        return "-"
+    return shown if isinstance(shown, str) else json.dumps(shown, sort_keys=True)
+
+
+def difference(job: Job, wanted: Mapping[str, Any]) -> list[str]:
+    """Lines `field: old -> new` for the columns that differ."""
+    return [
+        f"{field}: {as_text(getattr(job, field))} -> {as_text(value)}"
+        for field, value in wanted.items()
+        if getattr(job, field) != value
+    ]
+
+
+def write(
+    job: Job, wanted: Mapping[str, Any], *, now: datetime, after: datetime | None = None
+) -> None:
+    """Write the columns that differ; what moves cursors goes through `runs.reschedule`.
+
+    New cursors lie strictly after `after` (default: now).
+    """
+    changed = {field: value for field, value in wanted.items() if getattr(job, field) != value}
+    plain = {f: v for f, v in changed.items() if f not in TIMING or f == "runs_left"}
+    if plain:
+        Job.objects.filter(pk=job.pk).update(**plain, updated_at=now)
+        for field, value in plain.items():
+            setattr(job, field, value)
+    if TIMING.intersection(changed):
+        bounds = {f: changed[f] for f in ("starts_at", "ends_at") if f in changed}
+        runs.reschedule(job, now=now, after=after, schedule=changed.get("schedule"), **bounds)
+
+
+def from_json(field: str, value: Any) -> Any:
+    """Give a column's value back from what `as_json` made of it."""
+    column = Job._meta.get_field(field)
+    if isinstance(value, str) and isinstance(column, DurationField):
+        try:
+            return parse_span(value)
+        except InvalidSpan:
+            return column.to_python(value)
+    return value

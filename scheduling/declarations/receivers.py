@@ -1,0 +1,63 @@
+"""Edits of django-celery-beat's rows are followed in the saving process, in its transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    SolarSchedule,
+)
+
+from scheduling import clock
+from scheduling.declarations import periodic
+
+logger = logging.getLogger(__name__)
+
+# Schedule model -> the field of PeriodicTask that refers to it
+SCHEDULES = {
+    IntervalSchedule: "interval",
+    CrontabSchedule: "crontab",
+    ClockedSchedule: "clocked",
+    SolarSchedule: "solar",
+}
+
+
+def connect() -> None:
+    post_save.connect(row_saved, sender=PeriodicTask, dispatch_uid="scheduling.row_saved")
+    post_delete.connect(row_deleted, sender=PeriodicTask, dispatch_uid="scheduling.row_deleted")
+    for model, field in SCHEDULES.items():
+        post_save.connect(schedule_saved, sender=model, dispatch_uid=f"scheduling.{field}_saved")
+
+
+def row_saved(instance: PeriodicTask, raw: bool = False, **kwargs: Any) -> None:
+    # `no_changes`: django-celery-beat's scheduler notes that it has fired. Raw: a fixture, whose
+    # schedule may not be there yet; a beat sees it by the row's mark of change.
+    if not raw and not instance.no_changes:
+        _follow([instance.pk])
+
+
+def row_deleted(instance: PeriodicTask, **kwargs: Any) -> None:
+    _follow([instance.pk])
+
+
+def schedule_saved(sender: type, instance: Any, raw: bool = False, **kwargs: Any) -> None:
+    if not raw:
+        users = PeriodicTask.objects.filter(**{SCHEDULES[sender]: instance.pk})
+        _follow(list(users.values_list("pk", flat=True)))
+
+
+def _follow(pks: Iterable[int]) -> None:
+    """Whatever fails here, the user's save stands; beats look again soon."""
+    try:
+        with transaction.atomic():
+            periodic.sync_rows(pks, now=clock.now())
+    except Exception:
+        logger.exception("Edited periodic tasks %s could not be followed yet", pks)

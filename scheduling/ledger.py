@@ -1,0 +1,212 @@
+"""Reading the ledger: the shapes in which jobs and runs are told to programs.
+
+The shapes are a stable surface. Times are ISO 8601 in UTC; what does not apply is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Max, Min, OuterRef, Q, Subquery
+
+from scheduling.errors import InvalidSchedule
+from scheduling.models import Installation, Job, Reason, Run, State, Target
+from scheduling.models.run import RunQuerySet
+
+
+class JobState(StrEnum):
+    """Where a job stands, in the names that Axway's library gives to it."""
+
+    INITIALIZING = "Initializing"  # has never run
+    RUNNING = "Running"  # open, or waiting for its next fire between good runs
+    RETRYING = "Retrying"  # open after a failed or lost attempt
+    STOPPED = "Stopped"  # paused
+    FAILED = "Failed"
+    FINISHED = "Finished"  # nothing more to come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """What the state of a job is derived from, over all its targets that are not retired."""
+
+    targets: int = 0
+    next_fire_at: datetime | None = None
+    failing: bool = False
+    has_started: bool = False
+    queued: int = 0
+    running: int = 0
+    retrying: bool = False
+    last_run: Run | None = None
+    """The newest that is not a skip; without its output and error."""
+
+
+NO_FACTS = JobFacts()
+
+
+def facts_of(jobs: Iterable[Job]) -> dict[int, JobFacts]:
+    """Collect the facts of many jobs in four queries, by the jobs' ids."""
+    ids = [job.pk for job in jobs]
+    targets = {
+        row["job_id"]: row
+        for row in Target.objects.filter(job_id__in=ids, retired_at=None)
+        .order_by()
+        .values("job_id")
+        .annotate(
+            number=Count("pk"),
+            next_fire_at=Min("next_fire_at"),
+            failing=Count("failing_since"),
+            started=Max("last_started_at"),
+        )
+    }
+    is_retry = Q(attempt__gt=1) | Q(reason=Reason.RETRY)
+    open_runs = {
+        row["job_id"]: row
+        for row in Run.objects.open()
+        .filter(job_id__in=ids)
+        .order_by()
+        .values("job_id")
+        .annotate(
+            queued=Count("pk", filter=Q(state=State.QUEUED)),
+            running=Count("pk", filter=Q(state=State.RUNNING)),
+            retrying=Count("pk", filter=is_retry),
+        )
+    }
+    last_runs = last_runs_of(ids)
+    return {
+        pk: JobFacts(
+            targets=targets[pk]["number"] if pk in targets else 0,
+            next_fire_at=targets[pk]["next_fire_at"] if pk in targets else None,
+            failing=bool(pk in targets and targets[pk]["failing"]),
+            has_started=bool(pk in targets and targets[pk]["started"]),
+            queued=open_runs[pk]["queued"] if pk in open_runs else 0,
+            running=open_runs[pk]["running"] if pk in open_runs else 0,
+            retrying=bool(pk in open_runs and open_runs[pk]["retrying"]),
+            last_run=last_runs.get(pk),
+        )
+        for pk in ids
+    }
+
+
+def last_runs_of(ids: Sequence[int]) -> dict[int, Run]:
+    """Give the newest run of each job that is not a skip; outputs can be large and stay away."""
+    newest = (
+        Run.objects.filter(job=OuterRef("pk"))
+        .exclude(state=State.SKIPPED)
+        .newest_first()
+        .values("pk")[:1]
+    )
+    wanted: list[UUID] = [
+        pk
+        for pk in Job.objects.filter(pk__in=ids)
+        .order_by()
+        .annotate(last=Subquery(newest))
+        .values_list("last", flat=True)
+        if pk is not None
+    ]
+    # SQLite takes a limited number of values in one statement; in_bulk knows.
+    found = Run.objects.defer("output", "error").in_bulk(wanted)
+    return {run.job_id: run for run in found.values() if run.job_id is not None}
+
+
+def everything_paused(now: datetime) -> bool:
+    installation = Installation.objects.filter(pk=1).first()
+    return installation is not None and installation.is_paused(now)
+
+
+def job_state(job: Job, now: datetime) -> JobState:
+    facts = facts_of([job])[job.pk]
+    return derive_state(job, facts, paused=job.is_paused(now) or everything_paused(now))
+
+
+def derive_state(job: Job, facts: JobFacts, *, paused: bool) -> JobState:
+    """Decide which name fits; what runs at this moment comes first, a pause second."""
+    if facts.running:
+        return JobState.RETRYING if facts.retrying else JobState.RUNNING
+    if job.retired_at is not None:
+        return JobState.FINISHED
+    if paused:
+        return JobState.STOPPED
+    if facts.queued:
+        return JobState.RETRYING if facts.retrying else JobState.RUNNING
+    if facts.failing or job.schedule_error:
+        return JobState.FAILED
+    if not facts.has_started:
+        return JobState.INITIALIZING
+    return JobState.FINISHED if facts.next_fire_at is None else JobState.RUNNING
+
+
+def job_as_dict(job: Job, now: datetime) -> dict[str, Any]:
+    return jobs_as_dicts([job], now)[0]
+
+
+def jobs_as_dicts(jobs: Sequence[Job], now: datetime) -> list[dict[str, Any]]:
+    """Describe many jobs in as many queries as one, in the order given."""
+    facts = facts_of(jobs)
+    all_paused = everything_paused(now)
+    return [_describe(job, facts[job.pk], all_paused or job.is_paused(now)) for job in jobs]
+
+
+def _describe(job: Job, facts: JobFacts, paused: bool) -> dict[str, Any]:
+    last = facts.last_run
+    return {
+        "name": job.name,
+        "schedule": job.schedule,
+        "sentence": sentence_of(job),
+        "declared_in": job.declared_in,
+        "state": derive_state(job, facts, paused=paused).value,
+        "paused": paused,
+        "next_fire_at": iso(facts.next_fire_at),
+        "last_run": None if last is None else run_as_dict(last, with_output=False),
+        "targets": facts.targets,
+    }
+
+
+def sentence_of(job: Job) -> str:
+    try:
+        return job.parsed_schedule().sentence()
+    except InvalidSchedule as error:
+        return f"cannot be read: {error}"
+
+
+def run_as_dict(run: Run, *, with_output: bool = True) -> dict[str, Any]:
+    """Describe one row; `job` is the task's name if it is the history of a task that is no job."""
+    row: dict[str, Any] = {
+        "id": str(run.pk),
+        "job": run.name,
+        "key": run.key,
+        "scheduled_at": iso(run.scheduled_at),
+        "cause": run.cause,
+        "fires": run.fires,
+        "state": run.state,
+        "reason": run.reason or None,
+        "attempt": run.attempt,
+        "published_at": iso(run.published_at),
+        "started_at": iso(run.started_at),
+        "ended_at": iso(run.ended_at),
+        "outcome": run.outcome or None,
+    }
+    return {**row, "output": run.output} if with_output else row
+
+
+def history(job: Job | str, *, key: str | None = None, limit: int) -> list[Run]:
+    """Give the newest rows of a job, newest first; of a foreign task if it is a name.
+
+    `key` narrows it to one target, "" being the one without a key.
+    """
+    rows = Run.objects.filter(job=job) if isinstance(job, Job) else foreign_runs(job)
+    if key is not None:
+        rows = rows.filter(key=key)
+    return list(rows.newest_first()[:limit])
+
+
+def foreign_runs(name: str) -> RunQuerySet:
+    return Run.objects.filter(job=None, name=name)
+
+
+def iso(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat()

@@ -1,0 +1,33 @@
+"""How long a run of a job may take. Pure, apart from the settings with the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from scheduling.conf import conf
+from scheduling.models import Job
+
+SHORTEST_SOFT = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`soft` is never above `hard`: asked to stop at the first, ended at the second."""
+
+    soft: timedelta
+    hard: timedelta
+
+
+def limits_of(job: Job) -> Limits:
+    """Give the job's own limits, else the defaults: soft is a tenth below hard, at least 1 s.
+
+    A job that only names a soft limit above the default hard limit gets a hard one to match.
+    """
+    hard = job.hard_limit
+    if hard is None:
+        hard = conf.EXTERNAL_HARD_LIMIT if job.is_external else conf.INTERNAL_HARD_LIMIT
+        if job.soft_limit is not None:
+            hard = max(hard, job.soft_limit / 0.9)
+    soft = job.soft_limit if job.soft_limit is not None else max(hard * 0.9, SHORTEST_SOFT)
+    return Limits(soft=min(soft, hard), hard=hard)

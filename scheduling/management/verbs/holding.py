@@ -1,0 +1,88 @@
+"""pause, resume: everything, jobs, or one target."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from scheduling import clock, runs
+from scheduling.errors import UnknownTarget
+from scheduling.management.verbs.base import (
+    Answer,
+    BadInput,
+    Say,
+    Verb,
+    find_job,
+    moment,
+    operator,
+)
+from scheduling.models import Installation, Job, Target
+from scheduling.policies import CatchUp
+
+
+def scope_arguments(parser: ArgumentParser) -> None:
+    scope = parser.add_mutually_exclusive_group(required=True)
+    scope.add_argument("--all", action="store_true", help="everything")
+    scope.add_argument("--job", action="append", metavar="JOB", help="may be repeated")
+    parser.add_argument("--key", help="only this target of the one --job")
+
+
+def pause_arguments(parser: ArgumentParser) -> None:
+    scope_arguments(parser)
+    parser.add_argument("--reason", default="", help="shown wherever the pause is")
+    parser.add_argument("--until", type=moment, metavar="ISO", help="default: until resumed")
+
+
+def resume_arguments(parser: ArgumentParser) -> None:
+    scope_arguments(parser)
+    parser.add_argument(
+        "--missed",
+        choices=[member.value for member in CatchUp],
+        default=CatchUp.NONE.value,
+        help="what to run of the fires that were missed (default: %(default)s)",
+    )
+
+
+def scopes(options: Namespace) -> Sequence[Installation | Job | Target]:
+    """Find all that is named before anything is changed."""
+    if options.all:
+        if options.key is not None:
+            raise BadInput("--key names a target of a --job; drop it or --all")
+        return [Installation.objects.get_or_create(pk=1)[0]]
+    jobs = [find_job(name) for name in dict.fromkeys(options.job)]
+    if options.key is None:
+        return jobs
+    if len(jobs) > 1:
+        raise BadInput("--key names a target of one job; give a single --job")
+    target = Target.objects.select_related("job").filter(job=jobs[0], key=options.key).first()
+    if target is None:
+        raise UnknownTarget(f"Job {jobs[0].name!r} has no target with the key {options.key!r}")
+    return [target]
+
+
+def pause(options: Namespace, say: Say) -> Answer:
+    now = clock.now()
+    if options.until is not None and options.until <= now:
+        raise BadInput(f"--until {options.until.isoformat()} has passed; give a time to come")
+    if len(options.reason) > 300:
+        raise BadInput(f"--reason has {len(options.reason)} characters; at most 300 are kept")
+    changed = sum(
+        runs.pause(scope, by=operator(), reason=options.reason, until=options.until, now=now)
+        for scope in scopes(options)
+    )
+    return Answer(data={"changed": changed}, text=f"Paused: {changed}")
+
+
+def resume(options: Namespace, say: Say) -> Answer:
+    now = clock.now()
+    changed = sum(
+        runs.resume(scope, missed=CatchUp(options.missed), by=operator(), now=now)
+        for scope in scopes(options)
+    )
+    return Answer(data={"changed": changed}, text=f"Resumed: {changed}")
+
+
+VERBS = (
+    Verb("pause", "fire no more until resumed", pause_arguments, pause),
+    Verb("resume", "fire again", resume_arguments, resume),
+)

@@ -1,0 +1,118 @@
+"""history, why: what became of the fire times of a job."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+
+from scheduling import clock
+from scheduling.errors import UnknownJob
+from scheduling.explanations import explanation, rounded
+from scheduling.ledger import foreign_runs, history, run_as_dict
+from scheduling.management.verbs.base import (
+    Answer,
+    BadInput,
+    Say,
+    Verb,
+    brief,
+    count,
+    find_job,
+    moment,
+    table,
+    unknown_job,
+)
+from scheduling.models import Job, Run
+from scheduling.why import Finding, finding_as_dict, why
+
+POLL_SECONDS = 1.0
+COLUMNS = ("SCHEDULED AT", "KEY", "STATE", "REASON", "CAUSE", "TOOK", "RUN")
+
+
+def history_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument("--key", help="one target's only; empty for the one without a key")
+    parser.add_argument("--limit", type=count, default=20, metavar="N")
+    parser.add_argument(
+        "--follow", action="store_true", help="go on with new and changed runs until Ctrl-C"
+    )
+
+
+def show_history(options: Namespace, say: Say) -> Answer:
+    job = find_job_or_task(options.job)
+    if options.follow:
+        if options.json:
+            raise BadInput("--follow never ends and --json is one document; drop one of them")
+        follow(job, options, say)
+        return Answer(data=None, text="")
+    runs = history(job, key=options.key, limit=options.limit)
+    return Answer(
+        data=[run_as_dict(run) for run in runs],
+        text=table(COLUMNS, [cells(run) for run in runs]) if runs else "No runs.",
+    )
+
+
+def find_job_or_task(name: str) -> Job | str:
+    """Give the job, or the name itself if there is history of a foreign task of that name."""
+    job = Job.objects.filter(name=name).first()
+    if job is not None:
+        return job
+    if foreign_runs(name).exists():
+        return name
+    raise UnknownJob(unknown_job(name))
+
+
+def follow(job: Job | str, options: Namespace, say: Say) -> None:
+    """Say each run once in each state it is seen in, oldest first."""
+    seen: dict[object, tuple[str, str, int]] = {}
+    while True:
+        try:
+            for run in reversed(history(job, key=options.key, limit=options.limit)):
+                stage = (run.state, run.reason, run.attempt)
+                if seen.get(run.pk) != stage:
+                    seen[run.pk] = stage
+                    say(explanation(run, clock.now()))
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            return
+
+
+def cells(run: Run) -> tuple[object, ...]:
+    took = rounded(run.ended_at - run.started_at) if run.ended_at and run.started_at else "-"
+    many = f" x {run.fires}" if run.fires > 1 else ""
+    return (
+        brief(run.scheduled_at) + many,
+        run.key or "-",
+        run.state,
+        run.reason or "-",
+        run.cause,
+        took,
+        run.pk,
+    )
+
+
+def why_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument("--at", type=moment, metavar="ISO", help="this fire time")
+    parser.add_argument("--key", help="one target's only; empty for the one without a key")
+    parser.add_argument("--limit", type=count, default=5, metavar="N")
+
+
+def show_why(options: Namespace, say: Say) -> Answer:
+    job = find_job(options.job)
+    findings = why(job, at=options.at, key=options.key, limit=options.limit, now=clock.now())
+    return Answer(
+        data=[finding_as_dict(finding, job, options.key or "") for finding in findings],
+        text="\n".join(finding.explanation for finding in findings),
+        ok=not is_problem(findings, of_one_time=options.at is not None),
+    )
+
+
+def is_problem(findings: list[Finding], *, of_one_time: bool) -> bool:
+    """Whether to exit with 1. The past is past: without --at only the newest answer counts."""
+    return any(finding.is_problem for finding in (findings if of_one_time else findings[:1]))
+
+
+VERBS = (
+    Verb("history", "the runs and skips of a job, newest first", history_arguments, show_history),
+    Verb("why", "why a job ran, or did not, in a sentence", why_arguments, show_why),
+)

@@ -1,0 +1,24 @@
+"""What jobs, targets and the whole installation share: being paused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+
+
+class Pausable(models.Model):
+    """Told not to fire: who, when, why, until. Written by `runs.pause` and `runs.resume` only."""
+
+    paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_by = models.CharField(max_length=150, blank=True, editable=False)
+    pause_reason = models.CharField(max_length=300, blank=True, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    def is_paused(self, now: datetime) -> bool:
+        if self.paused_at is None:
+            return False
+        return self.paused_until is None or now < self.paused_until

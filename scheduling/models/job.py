@@ -1,0 +1,186 @@
+"""Jobs and the follow-up rules between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from scheduling.models.base import Pausable
+from scheduling.policies import SUPPORTED_OVERLAPS, CatchUp, Overlap
+from scheduling.schedules import Schedule, parse
+
+
+class Kind(models.TextChoices):
+    TASK = "task", "Celery task"
+    COMMAND = "command", "management command"
+    PROGRAM = "argv", "program"
+
+
+class DeclaredIn(models.TextChoices):
+    COMMAND = "command", "management command"
+    FUNCTION = "function", "function"
+    SETTINGS = "settings", "settings"
+    PERIODIC_TASK = "periodic_task", "periodic task"
+    ADMIN = "admin", "admin"
+
+
+def choices_of(members: Iterable[CatchUp | Overlap]) -> list[tuple[str, str]]:
+    return [(member.value, member.value) for member in members]
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def active(self) -> JobQuerySet:
+        return self.filter(retired_at__isnull=True)
+
+
+class Job(Pausable):
+    """A named periodic use of a Celery task, a management command or a program.
+
+    Columns hold the effective value. `overrides` names the fields that an operator has set:
+    field -> {"code": the declaration's value, "by": user name, "at": ISO time}; a sync leaves
+    these alone until they are reset.
+    """
+
+    name = models.CharField(max_length=200, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    declared_in = models.CharField(
+        max_length=20, choices=DeclaredIn.choices, default=DeclaredIn.ADMIN, editable=False
+    )
+    task = models.CharField(
+        max_length=200, blank=True, help_text="Name of a registered Celery task"
+    )
+    command = models.CharField(max_length=200, blank=True, help_text="Name of a management command")
+    internal = models.BooleanField(
+        default=True, help_text="Run inside the worker instead of as a process of its own"
+    )
+    args = models.JSONField(default=list, blank=True)
+    kwargs = models.JSONField(default=dict, blank=True)
+    # queue, exchange, routing_key, priority, headers: passed to Celery as they are
+    options = models.JSONField(default=dict, blank=True)
+    scheduled_at_argument = models.CharField(
+        max_length=100, blank=True, help_text="Argument that receives the scheduled time (ISO 8601)"
+    )
+
+    schedule = models.TextField(
+        default="manual", help_text="Text form, e.g. every 5m or cron 0 3 * * *"
+    )
+    # Moves with every change of the schedule, so that a run that ends late cannot set a cursor
+    # computed from the schedule of before.
+    schedule_version = models.PositiveIntegerField(default=1, editable=False)
+    starts_at = models.DateTimeField(null=True, blank=True, help_text="First fire not before")
+    ends_at = models.DateTimeField(null=True, blank=True, help_text="No fire after")
+    runs_left = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit")
+
+    catch_up = models.CharField(
+        max_length=10, choices=choices_of(CatchUp), default=CatchUp.LATEST.value
+    )
+    catch_up_window = models.DurationField(null=True, blank=True)
+    overlap = models.CharField(
+        max_length=10, choices=choices_of(SUPPORTED_OVERLAPS), default=Overlap.SKIP.value
+    )
+    start_within = models.DurationField(null=True, blank=True)
+    soft_limit = models.DurationField(null=True, blank=True)
+    hard_limit = models.DurationField(null=True, blank=True)
+    retries = models.PositiveSmallIntegerField(default=0)
+    retry_delay = models.DurationField(default=timedelta(seconds=60))
+    retry_delay_max = models.DurationField(default=timedelta(hours=1))
+    rerun_if_lost = models.BooleanField(default=False)
+    locks = models.JSONField(
+        default=list, blank=True, help_text="Resource keys that every run holds"
+    )
+    lock_resource = models.BooleanField(
+        default=True, help_text="Runs hold the lock of their target's resource"
+    )
+    notify_on_success = models.BooleanField(default=False)
+    notify_still_failing = models.BooleanField(default=False)
+    recipients = models.JSONField(default=list, blank=True, help_text="E-mail addresses")
+
+    overrides = models.JSONField(default=dict, blank=True, editable=False)
+    periodic_task_id = models.BigIntegerField(null=True, unique=True, editable=False)
+    schedule_error = models.TextField(blank=True, editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name",)
+        permissions = (
+            ("trigger_job", "Can run a job now"),
+            ("pause_job", "Can pause and resume a job"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                name="job_says_what_to_run",
+                condition=(Q(kind=Kind.TASK) & ~Q(task=""))
+                | (Q(kind__in=(Kind.COMMAND, Kind.PROGRAM)) & ~Q(command="")),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def parsed_schedule(self) -> Schedule:
+        """Raises InvalidSchedule if the stored text cannot be read (it was written by hand)."""
+        return parse(self.schedule)
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue, or "" for the default of the Celery app."""
+        return str(self.options.get("queue") or "")
+
+    @property
+    def is_external(self) -> bool:
+        return self.kind != Kind.TASK and not self.internal
+
+    def override_of(self, field: str) -> dict[str, Any] | None:
+        found = self.overrides.get(field)
+        return found if isinstance(found, dict) else None
+
+
+class ScheduleStretch(models.Model):
+    """Which schedule a target followed in [since, until), so that its fires can be checked."""
+
+    target = models.ForeignKey("Target", models.CASCADE, related_name="stretches")
+    schedule = models.TextField()
+    # The first fire time that this schedule answers for; fires before were another's.
+    since = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = (models.Index(fields=("target", "since"), name="stretches_of_target"),)
+
+    def __str__(self) -> str:
+        return f"{self.target_id}: {self.schedule} from {self.since} to {self.until}"
+
+
+class FollowUpOn(models.TextChoices):
+    SUCCESS = "success", "success"
+    FAILURE = "failure", "failure"
+    ANY = "any", "any end"
+
+
+class FollowUp(models.Model):
+    """A rule: when a run of `job` ends so, `follower` gets a run."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="follow_ups")
+    follower = models.ForeignKey(Job, models.CASCADE, related_name="follows")
+    on = models.CharField(max_length=10, choices=FollowUpOn.choices, default=FollowUpOn.SUCCESS)
+    declared = models.BooleanField(default=False, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("job", "follower"), name="one_rule_per_follower"),
+            models.CheckConstraint(
+                name="no_job_follows_itself", condition=~Q(job=models.F("follower"))
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.job_id} -> {self.follower_id} on {self.on}"

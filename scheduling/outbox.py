@@ -1,0 +1,124 @@
+"""Publishing: what is ready, queued and unpublished goes to the broker, after the commit."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import Celery
+from django.db.models import F
+
+from scheduling import broker
+from scheduling.conf import conf
+from scheduling.limits import limits_of
+from scheduling.models import Job, Run
+from scheduling.models.job import DeclaredIn, Kind
+
+logger = logging.getLogger(__name__)
+
+COMMAND_TASK = "workers.commands.run_command"
+# So long a beat that took entries out may need to publish and stamp them.
+RESERVED = timedelta(seconds=5)
+# Celery tasks of other people: a worker without Beatkeeper may consume their messages.
+THEIR_OWN_ARGUMENTS = (DeclaredIn.PERIODIC_TASK, DeclaredIn.SETTINGS)
+PASSED_ON = ("queue", "exchange", "routing_key", "priority")
+
+
+def publish_ready(app: Celery, *, epoch: str, now: datetime) -> int:
+    """Publish what is ready and that nobody else is publishing; give how many were sent."""
+    due = Run.objects.to_publish(now).values_list("pk", flat=True)
+    ids = list(due[: conf.PUBLISH_BATCH])
+    if not ids:
+        return 0
+    # Each beat's `now` differs, so the moment says which beat has reserved an entry.
+    reserved_until = now + RESERVED
+    Run.objects.to_publish(now).order_by().filter(pk__in=ids).update(publish_at=reserved_until)
+    mine = Run.objects.filter(pk__in=ids, publish_at=reserved_until, published_at=None)
+    return publish(app, list(mine.select_related("job", "target")), epoch=epoch, now=now)
+
+
+def publish(app: Celery, runs: Sequence[Run], *, epoch: str, now: datetime) -> int:
+    """Send runs (with job and target loaded) and stamp them; give how many were sent.
+
+    If the broker fails, nothing is stamped, and any beat tries again after a few seconds; what
+    did get through is then delivered twice, and the worker's guard drops the second.
+    """
+    runs = [run for run in runs if run.waiting_on_id is None]
+    if not runs:
+        return 0
+    try:
+        with app.producer_or_acquire() as producer:
+            broker.connect(producer.connection)
+            with producer.batch(conf.PUBLISH_BATCH):
+                sent = [run for run in runs if _send(app, producer, run)]
+    except broker.errors(app) as error:
+        logger.warning("Broker unreachable, %s runs stay in the outbox: %s", len(runs), error)
+        return 0
+    _stamp(sent, epoch=epoch, now=now)
+    return len(sent)
+
+
+def _send(app: Celery, producer: Any, run: Run) -> bool:
+    job = run.job
+    if job is None:
+        return False
+    try:
+        app.send_task(
+            job.task if job.kind == Kind.TASK else COMMAND_TASK,
+            **_arguments(run, job),
+            **_options(run, job),
+            producer=producer,
+            retry=False,
+        )
+    except (TypeError, ValueError) as error:
+        # Arguments or options that cannot be sent: this run's trouble only.
+        logger.error("Run %s of %s cannot be published: %s", run.pk, job.name, error)
+        return False
+    return True
+
+
+def _arguments(run: Run, job: Job) -> dict[str, Any]:
+    if job.declared_in not in THEIR_OWN_ARGUMENTS:
+        return {"args": [str(run.pk), run.attempt], "kwargs": {}}
+    own = run.target.kwargs if run.target is not None else {}
+    return {"args": job.args, "kwargs": {**job.kwargs, **own, **run.kwargs}}
+
+
+def _options(run: Run, job: Job) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        name: job.options[name] for name in PASSED_ON if job.options.get(name) not in (None, "")
+    }
+    options["task_id"] = str(run.pk)
+    headers = job.options.get("headers") or {}
+    options["headers"] = {**headers, "jobs_run": [str(run.pk), run.attempt]}
+    theirs = job.declared_in in THEIR_OWN_ARGUMENTS
+    if theirs and job.hard_limit is None and job.soft_limit is None:
+        pass  # Works as it is: the limits of the task itself hold, if it has any.
+    elif not job.is_external:
+        # Celery's pool ends a task in process; an external one is ended by its own limits.
+        limits = limits_of(job)
+        options["soft_time_limit"] = limits.soft.total_seconds()
+        options["time_limit"] = limits.hard.total_seconds()
+    return options
+
+
+def _stamp(runs: Sequence[Run], *, epoch: str, now: datetime) -> None:
+    """Mark as published, unless a run has moved on meanwhile (it waits, or is a retry)."""
+    alike: dict[tuple[int, datetime | None], list[Run]] = defaultdict(list)
+    for run in runs:
+        alike[run.attempt, run.publish_at].append(run)
+    for (attempt, publish_at), group in alike.items():
+        Run.objects.filter(
+            pk__in=[run.pk for run in group],
+            attempt=attempt,
+            publish_at=publish_at,
+            published_at=None,
+        ).update(
+            published_at=now,
+            published_epoch=epoch,
+            publications=F("publications") + 1,
+            publish_at=None,
+        )

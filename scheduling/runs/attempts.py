@@ -1,0 +1,191 @@
+"""Attempts: the guard that lets exactly one begin, and what a worker may say while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from scheduling.conf import conf
+from scheduling.context import CurrentRun
+from scheduling.db import short_transaction
+from scheduling.models import Cause, Installation, Job, Reason, Run, State, Target
+from scheduling.runs import ends, log, seats
+from scheduling.runs.cursors import lock_target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """An accepted attempt and what it needs: the only source of its arguments."""
+
+    run: Run
+    job: Job
+    target: Target
+    token: int
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+    def current(self, stop_flag: Callable[[], bool]) -> CurrentRun:
+        resource = self.target.resource
+        return CurrentRun(
+            id=self.run.pk,
+            job=self.job.name,
+            key=self.target.key,
+            resource=resource.key if resource is not None else "",
+            scheduled_at=self.run.scheduled_at,
+            attempt=self.run.attempt,
+            token=self.token,
+            stop_flag=stop_flag,
+        )
+
+
+def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started | None:
+    """Move a run from queued to running, or give None: the message is to be dropped.
+
+    None means that somebody else was first, that the message is an old one, or that the run may
+    not start now; then it has been skipped, or waits in the database and is published again.
+    """
+    # A look without locks disposes of second deliveries cheaply.
+    target_id = (
+        Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED)
+        .values_list("target_id", flat=True)
+        .first()
+    )
+    if target_id is None:
+        return None
+    with short_transaction():
+        target = lock_target(target_id)
+        run = (
+            Run.objects.select_related("job")
+            .filter(pk=run_id, attempt=attempt, state=State.QUEUED)
+            .first()
+        )
+        if run is None or run.job is None or run.waiting_on_id is not None:
+            return None
+        if run.ready_at is not None and run.ready_at > now:
+            return None
+        job = run.job
+        target.job = job
+        refusal = _refusal(run, job, target, now)
+        if refusal is not None:
+            reason, detail = refusal
+            ends.skip_queued(run, target, reason=reason, detail=detail, now=now)
+            return None
+        before = _running_before(run)
+        if before is not None:
+            _wait(run, now=now, waiting_on=before)
+            return None
+        taken = seats.lock_seats(seats.seat_keys(job, target))
+        busy = seats.busy_key(taken, run)
+        if busy is not None:
+            _wait(run, now=now, waiting_for=busy)
+            return None
+        token = 1 + max([target.token, *(seat.token for seat in taken)])
+        accepted = Run.objects.filter(pk=run.pk, attempt=attempt, state=State.QUEUED).update(
+            state=State.RUNNING,
+            reason="",
+            started_at=now,
+            worker=worker,
+            lease_until=now + conf.lease,
+            token=token,
+            waiting_for="",
+        )
+        if accepted != 1:
+            return None
+        seats.take(taken, run, token=token, now=now)
+        target.token, target.last_started_at = token, now
+        target.save(update_fields=("token", "last_started_at"))
+        run.state, run.reason, run.started_at, run.worker, run.token = (
+            State.RUNNING,
+            "",
+            now,
+            worker,
+            token,
+        )
+        run.target = target
+        log.changed(run, "started")
+    return Started(
+        run=run,
+        job=job,
+        target=target,
+        token=token,
+        args=list(job.args),
+        kwargs=_arguments(run, job, target),
+    )
+
+
+def _arguments(run: Run, job: Job, target: Target) -> dict[str, Any]:
+    merged = {**job.kwargs, **target.kwargs, **run.kwargs}
+    if job.scheduled_at_argument:
+        merged[job.scheduled_at_argument] = run.scheduled_at.isoformat()
+    return merged
+
+
+def _refusal(run: Run, job: Job, target: Target, now: datetime) -> tuple[Reason, str] | None:
+    """Whether the run may no longer start at all. A person may run a paused job by hand."""
+    if job.retired_at is not None or target.retired_at is not None:
+        return Reason.RETIRED, ""
+    if run.start_by is not None and now > run.start_by:
+        return Reason.LATE, f"it had to start by {run.start_by:%Y-%m-%d %H:%M:%S} UTC"
+    if run.cause == Cause.MANUAL:
+        return None
+    everything = Installation.objects.filter(pk=1).first()
+    for scope in (everything, job, target):
+        if scope is not None and scope.is_paused(now):
+            by = f" by {scope.paused_by}" if scope.paused_by else ""
+            return Reason.PAUSED, f"{scope} was paused{by}: {scope.pause_reason}"
+    return None
+
+
+def _running_before(run: Run) -> Run | None:
+    """The running run of the same target that this one has to wait for."""
+    if not run.exclusive:
+        return None
+    return Run.objects.running().filter(target=run.target_id, exclusive=True).first()
+
+
+def _wait(run: Run, *, now: datetime, waiting_on: Run | None = None, waiting_for: str = "") -> None:
+    """Let a queued run wait in the database: it leaves the outbox until it is woken."""
+    changed = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=State.QUEUED).update(
+        waiting_on=waiting_on,
+        waiting_for=waiting_for,
+        waiting_since=run.waiting_since or (now if waiting_for else None),
+        publish_at=None,
+        published_at=None,
+    )
+    if changed:
+        log.changed(run, f"waits for {waiting_for or waiting_on}")
+
+
+def wait_for_seat(run_id: UUID, attempt: int, *, key: str, now: datetime) -> bool:
+    """Let a run wait because Redis says that `key` is held.
+
+    Redis may be wrong (the holder is long gone): the run is published again after a lease, and
+    then the key has lapsed or the database says who holds the seat.
+    """
+    run = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).first()
+    if run is None:
+        return False
+    with short_transaction():
+        _wait(run, now=now, waiting_for=key)
+        Run.objects.filter(pk=run.pk, attempt=attempt, state=State.QUEUED).update(
+            publish_at=now + conf.lease
+        )
+    return True
+
+
+def renew(*, worker: str, run_ids: Collection[UUID], now: datetime) -> int:
+    """Prolong the leases of what this worker process has in hand; give how many.
+
+    The ids matter: a run whose start was committed but never answered is in nobody's hand, and
+    its lease must lapse.
+    """
+    return Run.objects.filter(pk__in=run_ids, worker=worker, state=State.RUNNING).update(
+        lease_until=now + conf.lease
+    )
+
+
+def stop_requested(run_id: UUID) -> bool:
+    return Run.objects.filter(pk=run_id, stop_requested_at__isnull=False).exists()

@@ -1,0 +1,138 @@
+"""What an end leads to: statistics, notifications, follow-up runs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from scheduling.conf import conf
+from scheduling.models import (
+    Cause,
+    FollowUp,
+    FollowUpOn,
+    Job,
+    Notification,
+    Reason,
+    Run,
+    State,
+    Target,
+)
+from scheduling.models.system import Event
+from scheduling.runs import log, make
+
+TARGET_FIELDS = (
+    "last_ended_at",
+    "last_succeeded_at",
+    "last_skipped_at",
+    "last_state",
+    "last_outcome",
+    "last_alerted_at",
+    "failing_since",
+    "failures_in_a_row",
+)
+# Without `notify_still_failing`, a job that goes on failing says so once a day.
+DIGEST = timedelta(days=1)
+BY_WILL = {Reason.CANCELLED, Reason.TERMINATED}
+
+
+def record(run: Run, target: Target, job: Job, *, now: datetime) -> int:
+    """Write what follows from the end of `run`; give how many runs became ready.
+
+    The target's columns (TARGET_FIELDS) are set on the instance, for the caller to save.
+    """
+    if run.state == State.SKIPPED:
+        target.last_skipped_at = now
+        return 0
+    target.last_ended_at = now
+    if run.state == State.FAILED and run.reason in BY_WILL:
+        return 0
+    event = _event(run, target, job, now)
+    _count(run, target, now)
+    if event is not None:
+        if event in (Event.FAILING, Event.STILL_FAILING):
+            target.last_alerted_at = now
+        Notification.objects.bulk_create(
+            [Notification(run=run, name=job.name, event=event, created_at=now, deliver_at=now)],
+            ignore_conflicts=True,
+        )
+    return _follow_up(run, target, job, now)
+
+
+def _event(run: Run, target: Target, job: Job, now: datetime) -> Event | None:
+    """What to tell of an end, seen from the target's state before it."""
+    if run.state == State.SUCCEEDED:
+        if target.failing_since is not None:
+            return Event.FIXED
+        # As cron does: mail only if there is something to read.
+        return Event.SUCCEEDED if job.notify_on_success and run.output.strip() else None
+    if target.failing_since is None:
+        return Event.FAILING
+    told = target.last_alerted_at
+    if job.notify_still_failing or told is None or now - told >= DIGEST:
+        return Event.STILL_FAILING
+    return None
+
+
+def _count(run: Run, target: Target, now: datetime) -> None:
+    target.last_state, target.last_outcome = run.state, run.outcome
+    if run.state == State.SUCCEEDED:
+        target.last_succeeded_at, target.failing_since, target.failures_in_a_row = now, None, 0
+    else:
+        target.failing_since = target.failing_since or now
+        target.failures_in_a_row += 1
+
+
+def _follow_up(run: Run, target: Target, job: Job, now: datetime) -> int:
+    """Insert a run for each follow-up rule, once per parent run; give how many are ready."""
+    ended = FollowUpOn.SUCCESS if run.state == State.SUCCEEDED else FollowUpOn.FAILURE
+    rules = (
+        FollowUp.objects.filter(job=job, on__in=(ended, FollowUpOn.ANY))
+        .filter(follower__retired_at=None)
+        .select_related("follower")
+        .order_by("pk")
+    )
+    rows = [row for rule in rules if (row := _follower_run(run, target, rule, now)) is not None]
+    if not rows:
+        return 0
+    Run.objects.bulk_create(rows, ignore_conflicts=True)
+    for row in rows:
+        log.changed(row, row.state)
+    return sum(row.state == State.QUEUED for row in rows)
+
+
+def _follower_run(run: Run, target: Target, rule: FollowUp, now: datetime) -> Run | None:
+    follower = rule.follower
+    # The same key where the follower knows it, else its plain target.
+    candidates = {
+        found.key: found
+        for found in Target.objects.filter(
+            job=follower, key__in=(target.key, ""), retired_at=None
+        ).select_related("resource")
+    }
+    goal = candidates.get(target.key) or candidates.get("")
+    if goal is None:
+        return None
+    goal.job = follower
+    depth = run.depth + 1
+    if depth > conf.FOLLOW_UP_DEPTH:
+        return make.skipped(
+            goal,
+            follower,
+            first=now,
+            reason=Reason.CAPPED,
+            now=now,
+            cause=Cause.FOLLOW_UP,
+            detail=f"deeper than {conf.FOLLOW_UP_DEPTH} follow-ups",
+            parent=run,
+            rule=rule,
+            depth=depth,
+        )
+    return make.queued(
+        goal,
+        follower,
+        scheduled_at=now,
+        cause=Cause.FOLLOW_UP,
+        now=now,
+        parent=run,
+        rule=rule,
+        depth=depth,
+    )

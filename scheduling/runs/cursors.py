@@ -1,0 +1,88 @@
+"""Where a target stands: parsing its schedule, its first and next fire, parking."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduling.models import Job, Parked, Target
+from scheduling.schedules import Schedule, parse
+
+logger = logging.getLogger(__name__)
+
+
+def schedule_of(target: Target, job: Job) -> Schedule:
+    """Raises InvalidSchedule if the stored text cannot be read."""
+    return parse(target.schedule or job.schedule)
+
+
+def lock_target(target_id: int) -> Target:
+    """Lock a target: whoever moves its runs or its cursor holds this, so that they take turns.
+
+    Not FOR UPDATE: that would also stop the insertion of rows that refer to the target.
+    """
+    return (
+        Target.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("resource")
+        .get(pk=target_id)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending(Schedule):
+    """A schedule whose last fire is not after `ends_at`."""
+
+    inner: Schedule
+    ends_at: datetime
+
+    @property
+    def is_anchored(self) -> bool:
+        return self.inner.is_anchored
+
+    def next(self, after: datetime, *, name: str = "") -> datetime | None:
+        fire = self.inner.next(after, name=name)
+        return None if fire is None or fire > self.ends_at else fire
+
+    def between(self, after: datetime, until: datetime, *, name: str = "") -> Iterator[datetime]:
+        return self.inner.between(after, min(until, self.ends_at), name=name)
+
+
+def within_life(job: Job, moment: datetime | None) -> datetime | None:
+    """Give `moment`, unless the job's end or its number of runs forbids a fire then."""
+    if moment is None or job.runs_left == 0:
+        return None
+    if job.ends_at is not None and moment > job.ends_at:
+        return None
+    return moment
+
+
+def first_fire(schedule: Schedule, job: Job, *, after: datetime, name: str) -> datetime | None:
+    """The first fire strictly after `after`, not before the job's start."""
+    since = after
+    if job.starts_at is not None and job.starts_at > after:
+        # a fire exactly at the start counts
+        since = job.starts_at - job.starts_at.resolution
+    fire = schedule.next(since, name=name)
+    if fire is None:
+        fire = schedule.after_end(max(after, job.starts_at or after))
+    return within_life(job, fire)
+
+
+def set_cursor(target: Target, fire: datetime | None) -> None:
+    """Set the cursor on the instance; the caller saves it."""
+    target.next_fire_at = fire
+    target.parked = ""
+    target.parked_cursor = None
+
+
+def park(target: Target, why: Parked) -> None:
+    """Take the cursor away on the instance, remembering where it stood; the caller saves it."""
+    if target.next_fire_at is not None:
+        target.parked_cursor = target.next_fire_at
+    target.next_fire_at = None
+    target.parked = why
+
+
+CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")

@@ -1,0 +1,269 @@
+"""How runs end, or go back into the queue for another attempt.
+
+Every arrow is one conditional UPDATE that names the state it leaves; what follows from an end
+(waiters, seats, follow-ups, notifications, the next cursor) is in the same transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from scheduling import redis
+from scheduling.conf import conf
+from scheduling.db import short_transaction
+from scheduling.errors import InvalidSchedule
+from scheduling.models import Job, Outcome, Parked, Reason, Run, State, Target
+from scheduling.policies import retry_delay
+from scheduling.runs import consequences, log, seats
+from scheduling.runs.cursors import (
+    CURSOR_FIELDS,
+    lock_target,
+    schedule_of,
+    set_cursor,
+    within_life,
+)
+
+# Ends by somebody's will, or that another attempt cannot mend.
+NOT_RETRIED = {
+    Reason.CANCELLED,
+    Reason.TERMINATED,
+    Reason.PERMANENT,
+    Reason.UNKNOWN_TASK,
+    Reason.POISON,
+    Reason.LOST,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How an attempt ended, as its worker saw it."""
+
+    state: State  # SUCCEEDED or FAILED
+    reason: Reason | None = None
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    output: str = ""
+    output_bytes: int = 0
+    error: str = ""
+    # Asked for by the job itself: wait so long and try again.
+    retry_after: timedelta | None = None
+
+
+def finish(run_id: UUID, attempt: int, *, token: int | None, result: Result, now: datetime) -> bool:
+    """Record the end of an attempt. False: refused, the attempt is no longer the accepted one.
+
+    A failure with retries left moves the run back to queued instead. `token` is None for signal
+    handlers, which do not know it; then run and attempt decide.
+    """
+    with short_transaction():
+        run = _running(run_id, attempt, token)
+        if run is None or run.job is None or run.target is None:
+            return False
+        columns: dict[str, Any] = {
+            "exit_code": result.exit_code,
+            "output": result.output,
+            "output_bytes": result.output_bytes,
+            "error": result.error,
+            "outcome": result.outcome or "",
+        }
+        failed = result.state == State.FAILED
+        if failed and _may_retry(run, run.job, result):
+            delay = result.retry_after
+            if delay is None:
+                delay = retry_delay(
+                    run.failures + 1, base=run.job.retry_delay, cap=run.job.retry_delay_max
+                )
+            return _requeue(
+                run,
+                reason=Reason.RETRY,
+                ready_at=now + delay,
+                now=now,
+                failures=run.failures + 1,
+                **columns,
+            )
+        return _end(run, result.state, reason=result.reason or "", now=now, **columns)
+
+
+def decline(run_id: UUID, attempt: int, *, token: int, detail: str, now: datetime) -> bool:
+    """Record that `should_run` said no: a skipped row that leads to nothing."""
+    with short_transaction():
+        run = _running(run_id, attempt, token)
+        if run is None:
+            return False
+        return _end(run, State.SKIPPED, reason=Reason.DECLINED, now=now, detail=detail[:500])
+
+
+def hand_back(run_id: UUID, attempt: int, *, token: int, now: datetime) -> bool:
+    """Put a run back that its stopping worker has not begun to execute."""
+    with short_transaction():
+        run = _running(run_id, attempt, token)
+        if run is None:
+            return False
+        return _requeue(run, reason=Reason.HANDED_BACK, ready_at=now, now=now)
+
+
+def lose(run_id: UUID, attempt: int, *, detail: str, now: datetime) -> bool:
+    """Record that the process of a running attempt is gone.
+
+    The job's policy decides: run again (at least once), or fail as lost (at most once). A job
+    that keeps killing its workers is stopped as poison.
+    """
+    with short_transaction():
+        run = _running(run_id, attempt, None)
+        if run is None or run.job is None:
+            return False
+        losses = run.losses + 1
+        known: dict[str, Any] = {"losses": losses, "error": detail}
+        if run.stop_requested_at is not None:
+            return _end(run, State.FAILED, reason=Reason.CANCELLED, now=now, **known)
+        if not run.job.rerun_if_lost:
+            return _end(run, State.FAILED, reason=Reason.LOST, now=now, **known)
+        if losses >= conf.LOSSES_TO_POISON:
+            return _end(run, State.FAILED, reason=Reason.POISON, now=now, **known)
+        return _requeue(run, reason=Reason.LOST, ready_at=now, now=now, **known)
+
+
+def refuse_unknown(run_id: UUID, attempt: int, *, now: datetime) -> bool:
+    """Record that the worker which got the message knows no such task."""
+    with short_transaction():
+        run = _locked(Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).first())
+        if run is None:
+            return False
+        return _end(
+            run,
+            State.FAILED,
+            reason=Reason.UNKNOWN_TASK,
+            now=now,
+            leaving=State.QUEUED,
+            error=f"No worker on queue {run.queue or 'celery'!r} knows this task; "
+            "deploy the code there, or correct the job",
+        )
+
+
+def skip_queued(
+    run: Run, target: Target, *, reason: Reason, now: datetime, detail: str = ""
+) -> bool:
+    """Skip a queued run. The caller holds the target's lock."""
+    run.target = target
+    return _end(
+        run, State.SKIPPED, reason=reason, now=now, leaving=State.QUEUED, detail=detail[:500]
+    )
+
+
+def _running(run_id: UUID, attempt: int, token: int | None) -> Run | None:
+    """The accepted attempt, its target locked; None if it is no longer accepted."""
+    found = Run.objects.filter(pk=run_id, attempt=attempt, state=State.RUNNING)
+    if token is not None:
+        found = found.filter(token=token)
+    return _locked(found.first())
+
+
+def _locked(run: Run | None) -> Run | None:
+    if run is None or run.target_id is None or run.job_id is None:
+        return None
+    run.target = lock_target(run.target_id)
+    run.job = Job.objects.get(pk=run.job_id)
+    run.target.job = run.job
+    # The row may have moved while we waited for the lock; the conditional UPDATE will see.
+    return run
+
+
+def _may_retry(run: Run, job: Job, result: Result) -> bool:
+    if run.stop_requested_at is not None or result.reason in NOT_RETRIED:
+        return False
+    # Celery's own retries count by the task's `max_retries`, which the worker has checked.
+    return result.retry_after is not None or run.failures < job.retries
+
+
+def _requeue(
+    run: Run, *, reason: Reason, ready_at: datetime, now: datetime, **columns: Any
+) -> bool:
+    """running -> queued, as the next attempt. What waits behind it keeps waiting."""
+    moved = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=State.RUNNING).update(
+        state=State.QUEUED,
+        reason=reason,
+        attempt=run.attempt + 1,
+        ready_at=ready_at,
+        publish_at=ready_at,
+        published_at=None,
+        start_by=None,
+        lease_until=None,
+        token=None,
+        waiting_since=None,
+        **columns,
+    )
+    if moved != 1:
+        return False
+    run.state, run.reason = State.QUEUED, reason
+    seats.release(run, now=now)
+    log.changed(run, f"attempt {run.attempt} ended, queued again")
+    redis.ring_on_commit()
+    return True
+
+
+def _end(
+    run: Run,
+    state: State,
+    *,
+    reason: str,
+    now: datetime,
+    leaving: State = State.RUNNING,
+    **columns: Any,
+) -> bool:
+    """Move a run to an end state, with everything that follows from it."""
+    moved = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=leaving).update(
+        state=state,
+        reason=reason,
+        ended_at=now,
+        lease_until=None,
+        publish_at=None,
+        waiting_on=None,
+        waiting_for="",
+        **columns,
+    )
+    if moved != 1:
+        return False
+    run.state, run.reason, run.ended_at = state, reason, now
+    for name, value in columns.items():
+        setattr(run, name, value)
+    target, job = run.target, run.job
+    assert target is not None
+    assert job is not None
+    ready = wake_waiters(run, now=now) + seats.release(run, now=now)
+    ready += consequences.record(run, target, job, now=now)
+    rearm_after_end(target, job, ended=now)
+    target.save(update_fields=(*consequences.TARGET_FIELDS, *CURSOR_FIELDS))
+    log.changed(run, str(state.value))
+    if ready:
+        redis.ring_on_commit()
+    return True
+
+
+def wake_waiters(run: Run, *, now: datetime) -> int:
+    """Let the runs that waited for the end of `run` be published."""
+    return (
+        Run.objects.queued()
+        .filter(waiting_on=run)
+        .update(waiting_on=None, ready_at=now, publish_at=now, published_at=None)
+    )
+
+
+def rearm_after_end(target: Target, job: Job, *, ended: datetime) -> None:
+    """Give a target that counts from the end of its runs its next cursor, on the instance.
+
+    Only if it still waits for that: a pause, an edit or a retirement since then has its own say.
+    """
+    if target.parked != Parked.OPEN:
+        return
+    if Run.objects.open().filter(target=target).exists():
+        return
+    try:
+        schedule = schedule_of(target, job)
+    except InvalidSchedule:
+        # Due at once: the claim puts it aside with an error.
+        set_cursor(target, ended)
+        return
+    set_cursor(target, within_life(job, schedule.after_end(ended)))

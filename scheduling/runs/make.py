@@ -1,0 +1,89 @@
+"""Building rows of the ledger; nothing is saved in here."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from scheduling.models import Cause, Job, Reason, Run, State, Target
+from scheduling.policies import Overlap, start_within
+from scheduling.schedules import Schedule
+
+# The claimer publishes at once; other beats leave a run alone for so long.
+CLAIMER_GOES_FIRST = timedelta(seconds=2)
+
+
+def queued(
+    target: Target,
+    job: Job,
+    *,
+    scheduled_at: datetime,
+    cause: Cause,
+    now: datetime,
+    schedule: Schedule | None = None,
+    ready_at: datetime | None = None,
+    waiting_on: Run | None = None,
+    **columns: Any,
+) -> Run:
+    """A run that waits for its start. Its `start_by` counts from when it is ready."""
+    ready = ready_at or now
+    limit = (
+        start_within(
+            schedule, now, configured=job.start_within, cause=cause.value, name=target.name
+        )
+        if schedule is not None
+        else job.start_within
+    )
+    if cause in (Cause.CATCH_UP, Cause.BACKFILL):
+        limit = None
+    return Run(
+        job=job,
+        target=target,
+        name=job.name,
+        key=target.key,
+        scheduled_at=scheduled_at,
+        cause=cause,
+        state=State.QUEUED,
+        created_at=now,
+        ready_at=ready,
+        start_by=None if limit is None else ready + limit,
+        waiting_on=waiting_on,
+        publish_at=None if waiting_on is not None else ready,
+        exclusive=job.overlap != Overlap.ALLOW,
+        queue=job.queue,
+        **columns,
+    )
+
+
+def skipped(
+    target: Target,
+    job: Job,
+    *,
+    first: datetime,
+    reason: Reason,
+    now: datetime,
+    last: datetime | None = None,
+    fires: int = 1,
+    cause: Cause = Cause.SCHEDULE,
+    detail: str = "",
+    **columns: Any,
+) -> Run:
+    """A fire, or a stretch of `fires` fires from first to last, that gets no run."""
+    return Run(
+        job=job,
+        target=target,
+        name=job.name,
+        key=target.key,
+        scheduled_at=first,
+        scheduled_until=last if last != first else None,
+        fires=fires,
+        cause=cause,
+        state=State.SKIPPED,
+        reason=reason,
+        detail=detail[:500],
+        created_at=now,
+        ended_at=now,
+        exclusive=job.overlap != Overlap.ALLOW,
+        queue=job.queue,
+        **columns,
+    )

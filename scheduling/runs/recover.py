@@ -1,0 +1,109 @@
+"""What every tick mends, whoever died: lapsed leases, late runs, lost wake-ups, ended pauses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduling.db import short_transaction
+from scheduling.models import Installation, Job, Parked, Reason, Run, Target
+from scheduling.models.run import OPEN_STATES
+from scheduling.runs import ends, operate, seats
+from scheduling.runs.cursors import CURSOR_FIELDS, lock_target
+
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    lost: int = 0
+    late: int = 0
+    woken: int = 0
+    armed: int = 0
+    resumed: int = 0
+
+    def __bool__(self) -> bool:
+        return any((self.lost, self.late, self.woken, self.armed, self.resumed))
+
+
+def recover(*, now: datetime, reap: bool) -> Recovered:
+    """Mend what was left behind, a batch of each kind; give how many.
+
+    1. End the attempts whose lease has lapsed, if `reap` (not right after a database outage,
+       when nobody could renew).
+    2. Skip queued runs that can no longer start in time.
+    3. Wake runs whose reason to wait is gone.
+    4. Arm targets that wait for the end of a run which has ended.
+    5. Resume what was paused until a moment that has passed.
+    """
+    return Recovered(
+        lost=_lose_lapsed(now) if reap else 0,
+        late=_skip_late(now),
+        woken=_wake_forgotten(now),
+        armed=_arm_forgotten(now),
+        resumed=_resume_expired(now),
+    )
+
+
+def _lose_lapsed(now: datetime) -> int:
+    lapsed = Run.objects.lapsed(now).order_by("lease_until")
+    return sum(
+        ends.lose(run_id, attempt, detail=f"Worker {worker} fell silent; its lease lapsed", now=now)
+        for run_id, attempt, worker in lapsed.values_list("pk", "attempt", "worker")[:BATCH]
+    )
+
+
+def _skip_late(now: datetime) -> int:
+    late = Run.objects.queued().filter(start_by__lt=now).order_by("start_by")
+    skipped = 0
+    for run in late.select_related("job")[:BATCH]:
+        if run.target_id is None or run.job is None or run.start_by is None:
+            continue
+        with short_transaction():
+            target = lock_target(run.target_id)
+            target.job = run.job
+            waited_for = f"; it waited for {run.waiting_for}" if run.waiting_for else ""
+            skipped += ends.skip_queued(
+                run,
+                target,
+                reason=Reason.LATE,
+                now=now,
+                detail=f"it had to start by {run.start_by:%Y-%m-%d %H:%M:%S} UTC{waited_for}",
+            )
+    return skipped
+
+
+def _wake_forgotten(now: datetime) -> int:
+    waiting = (
+        Run.objects.queued()
+        .filter(waiting_on__isnull=False)
+        .exclude(waiting_on__state__in=OPEN_STATES)
+    )
+    woken = Run.objects.filter(pk__in=list(waiting.values_list("pk", flat=True)[:BATCH])).update(
+        waiting_on=None, publish_at=now, published_at=None
+    )
+    keys = seats.free_keys_with_waiters()
+    return woken + (seats.wake(keys, now=now) if keys else 0)
+
+
+def _arm_forgotten(now: datetime) -> int:
+    forgotten = Target.objects.filter(parked=Parked.OPEN, next_fire_at__isnull=True).exclude(
+        runs__state__in=OPEN_STATES
+    )
+    armed = 0
+    for pk in list(forgotten.values_list("pk", flat=True)[:BATCH]):
+        with short_transaction():
+            target = lock_target(pk)
+            ends.rearm_after_end(target, Job.objects.get(pk=target.job_id), ended=now)
+            target.save(update_fields=CURSOR_FIELDS)
+            armed += target.parked == ""
+    return armed
+
+
+def _resume_expired(now: datetime) -> int:
+    scopes: list[Installation | Job | Target] = [
+        *Installation.objects.filter(paused_until__lte=now),
+        *Job.objects.filter(paused_until__lte=now)[:BATCH],
+        *Target.objects.filter(paused_until__lte=now)[:BATCH],
+    ]
+    return sum(operate.resume(scope, by="the end of the pause", now=now) for scope in scopes)

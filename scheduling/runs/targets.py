@@ -1,0 +1,274 @@
+"""The life of targets: first cursor, edited schedule, retirement and return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from django.db.models import F
+
+from scheduling import redis
+from scheduling.db import short_transaction
+from scheduling.errors import InvalidSchedule
+from scheduling.models import Cause, Job, Parked, Reason, Resource, Run, Target
+from scheduling.models.job import ScheduleStretch
+from scheduling.runs import ends, log, make
+from scheduling.runs.claim import Claim, insert, plan_for, settle
+from scheduling.runs.cursors import (
+    CURSOR_FIELDS,
+    first_fire,
+    lock_target,
+    park,
+    schedule_of,
+    set_cursor,
+)
+from scheduling.schedules import parse, require_supported
+
+FirstRun = Literal["now", "next"]
+
+
+def adopt(
+    job: Job,
+    *,
+    now: datetime,
+    after: datetime | None = None,
+    first_run: FirstRun = "next",
+) -> Target:
+    """Give the job its plain target, with a first cursor, if it has none.
+
+    The cursor lies strictly after `after` (default: now), so a job that knows when it last ran
+    elsewhere catches up by its policy.
+    """
+    return add_target(job, "", now=now, after=after, first_run=first_run)
+
+
+def add_target(
+    job: Job,
+    key: str,
+    *,
+    now: datetime,
+    resource: Resource | None = None,
+    schedule: str = "",
+    kwargs: Mapping[str, Any] | None = None,
+    after: datetime | None = None,
+    first_run: FirstRun = "next",
+) -> Target:
+    """Give the job a target for `key`, or return the one it has. Raises InvalidSchedule.
+
+    `first_run="now"` adds one run at once; the schedule's own fires are not moved by it.
+    """
+    if schedule:
+        require_supported(parse(schedule))
+    with short_transaction():
+        target, created = Target.objects.get_or_create(
+            job=job,
+            key=key,
+            defaults={
+                "resource": resource,
+                "schedule": schedule,
+                "kwargs": dict(kwargs or {}),
+            },
+        )
+        if created:
+            _begin(target, job, after=after or now, since=now)
+            target.save(update_fields=CURSOR_FIELDS)
+            if first_run == "now":
+                run = make.queued(
+                    target,
+                    job,
+                    scheduled_at=now,
+                    cause=Cause.MANUAL,
+                    now=now,
+                    requested_by="first run",
+                )
+                run.save(force_insert=True)
+                log.changed(run, "queued")
+            redis.ring_on_commit()
+    return target
+
+
+def _begin(target: Target, job: Job, *, after: datetime, since: datetime) -> None:
+    """Set the first cursor after `after` on the instance and begin a stretch of its schedule."""
+    target.job = job
+    try:
+        schedule = schedule_of(target, job)
+    except InvalidSchedule:
+        park(target, Parked.ERROR)
+        target.parked_cursor = after
+        return
+    set_cursor(target, first_fire(schedule, job, after=after, name=target.name))
+    if schedule.is_anchored:
+        ScheduleStretch.objects.create(
+            target=target, schedule=str(schedule), since=target.next_fire_at or since
+        )
+
+
+def reschedule(
+    job: Job,
+    *,
+    now: datetime,
+    schedule: str | None = None,
+    after: datetime | None = None,
+    starts_at: datetime | Literal["keep"] | None = "keep",
+    ends_at: datetime | Literal["keep"] | None = "keep",
+) -> None:
+    """Give the job another schedule: the text, its start or its end. Raises InvalidSchedule.
+
+    1. What the old schedule owes up to now is settled by the job's policies.
+    2. The columns change, and with them the version.
+    3. New cursors lie strictly after `after` (default: now).
+    Targets with a schedule of their own keep it, within the job's start and end.
+    """
+    if schedule is not None:
+        require_supported(parse(schedule))
+    with short_transaction():
+        ids = Target.objects.filter(job=job, retired_at=None).order_by("pk")
+        targets = [lock_target(pk) for pk in ids.values_list("pk", flat=True)]
+        stored = Job.objects.get(pk=job.pk)
+        for target in targets:
+            target.job = stored
+            _settle_up_to(target, stored, now)
+        if schedule is not None:
+            stored.schedule = schedule
+        if starts_at != "keep":
+            stored.starts_at = starts_at
+        if ends_at != "keep":
+            stored.ends_at = ends_at
+        Job.objects.filter(pk=job.pk).update(
+            schedule=stored.schedule,
+            starts_at=stored.starts_at,
+            ends_at=stored.ends_at,
+            schedule_error="",
+            schedule_version=F("schedule_version") + 1,
+        )
+        for target in targets:
+            _restart(target, stored, after=after, now=now)
+        redis.ring_on_commit()
+    job.refresh_from_db()
+
+
+def reschedule_target(target: Target, *, schedule: str, now: datetime) -> None:
+    """Give one target a schedule of its own; "" goes back to the job's. Raises InvalidSchedule."""
+    if schedule:
+        require_supported(parse(schedule))
+    with short_transaction():
+        locked = lock_target(target.pk)
+        locked.job = Job.objects.get(pk=target.job_id)
+        _settle_up_to(locked, locked.job, now)
+        locked.schedule = schedule
+        locked.save(update_fields=("schedule",))
+        _restart(locked, locked.job, after=None, now=now)
+        redis.ring_on_commit()
+    target.refresh_from_db()
+
+
+def _settle_up_to(target: Target, job: Job, now: datetime) -> None:
+    """Take what the present schedule owes up to now, then end its stretch."""
+    cursor = target.next_fire_at
+    if cursor is not None and cursor <= now and not job.is_paused(now):
+        try:
+            schedule = schedule_of(target, job)
+        except InvalidSchedule:
+            schedule = None
+        if schedule is not None and schedule.is_anchored:
+            open_runs = list(Run.objects.open().filter(target=target).order_by("created_at"))
+            claim = Claim()
+            while target.next_fire_at is not None and target.next_fire_at <= now:
+                plan = plan_for(target, job, schedule, now=now)
+                settle(
+                    target,
+                    job,
+                    schedule,
+                    plan,
+                    [*open_runs, *claim.runs],
+                    now=now,
+                    claim=claim,
+                )
+            insert(claim.runs, claim.skips)
+            for run in (*claim.runs, *claim.skips):
+                log.changed(run, str(run.state))
+            target.save(
+                update_fields=(
+                    *CURSOR_FIELDS,
+                    "last_scheduled_at",
+                    "last_skipped_at",
+                    "skipped_for_overlap",
+                )
+            )
+    upto = target.next_fire_at or target.parked_cursor or now
+    ScheduleStretch.objects.filter(target=target, until=None).update(until=upto)
+
+
+def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime) -> None:
+    parked = target.parked
+    _begin(target, job, after=after or now, since=now)
+    open_runs = Run.objects.open().filter(target=target)
+    if parked == Parked.PAUSED or job.is_paused(now):
+        park(target, Parked.PAUSED)
+    elif target.next_fire_at is not None and _counts_from_end(target, job) and open_runs.exists():
+        park(target, Parked.OPEN)
+    target.save(update_fields=CURSOR_FIELDS)
+
+
+def _counts_from_end(target: Target, job: Job) -> bool:
+    return not schedule_of(target, job).is_anchored
+
+
+def retire(job: Job, *, now: datetime) -> bool:
+    """Take a job out of use; its history stays. Queued runs are skipped, running ones go on."""
+    with short_transaction():
+        if not Job.objects.filter(pk=job.pk, retired_at=None).update(retired_at=now):
+            return False
+        for pk in list(Target.objects.filter(job=job).values_list("pk", flat=True)):
+            target = lock_target(pk)
+            _retire_locked(target, now)
+    job.refresh_from_db()
+    return True
+
+
+def retire_target(target: Target, *, now: datetime) -> bool:
+    """Take one target out of use; its history stays."""
+    with short_transaction():
+        locked = lock_target(target.pk)
+        if not Target.objects.filter(pk=target.pk, retired_at=None).update(retired_at=now):
+            return False
+        _retire_locked(locked, now)
+    target.refresh_from_db()
+    return True
+
+
+def _retire_locked(target: Target, now: datetime) -> None:
+    target.job = Job.objects.get(pk=target.job_id)
+    _settle_up_to(target, target.job, now)
+    park(target, Parked.RETIRED)
+    target.save(update_fields=CURSOR_FIELDS)
+    for run in Run.objects.queued().filter(target=target).select_related("job"):
+        ends.skip_queued(run, target, reason=Reason.RETIRED, now=now)
+
+
+def revive(job: Job, *, now: datetime) -> bool:
+    """Put a retired job back into use: its next fire lies strictly after now."""
+    with short_transaction():
+        if not Job.objects.filter(pk=job.pk, retired_at__isnull=False).update(retired_at=None):
+            return False
+        stored = Job.objects.get(pk=job.pk)
+        ids = Target.objects.filter(job=job, retired_at=None).values_list("pk", flat=True)
+        for pk in list(ids):
+            _restart(lock_target(pk), stored, after=None, now=now)
+        redis.ring_on_commit()
+    job.refresh_from_db()
+    return True
+
+
+def revive_target(target: Target, *, now: datetime) -> bool:
+    """Put a retired target back into use."""
+    with short_transaction():
+        locked = lock_target(target.pk)
+        changed = Target.objects.filter(pk=target.pk, retired_at__isnull=False)
+        if not changed.update(retired_at=None):
+            return False
+        _restart(locked, Job.objects.get(pk=target.job_id), after=None, now=now)
+        redis.ring_on_commit()
+    target.refresh_from_db()
+    return True

@@ -1,0 +1,17 @@
+"""Bringing what the code declares, and django-celery-beat's rows, into the database."""
+
+from __future__ import annotations
+
+from scheduling.sync.engine import SyncResult, declarations_hash, sync, sync_at_beat_start
+from scheduling.sync.migrated import after_migrate
+from scheduling.sync.overrides import reset_override, set_override
+
+__all__ = [
+    "SyncResult",
+    "after_migrate",
+    "declarations_hash",
+    "reset_override",
+    "set_override",
+    "sync",
+    "sync_at_beat_start",
+]

@@ -1,0 +1,82 @@
+"""Fields that an operator has set: deploys leave them alone until they are reset."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+
+from scheduling.declarations.columns import (
+    FIELDS,
+    FIXED,
+    as_json,
+    from_json,
+    in_project_zone,
+    write,
+)
+from scheduling.declarations.rows import ROW_FIELDS
+from scheduling.errors import InvalidDeclaration
+from scheduling.models import Job
+from scheduling.models.job import DeclaredIn
+from scheduling.schedules import parse, require_supported
+
+CODE = (DeclaredIn.COMMAND, DeclaredIn.FUNCTION, DeclaredIn.SETTINGS)
+
+
+def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) -> None:
+    """Set a field of a job by hand. A value equal to the code's is no override.
+
+    Jobs that no code declares are simply edited. Raises InvalidDeclaration for a field or value
+    that cannot be set, InvalidSchedule for a schedule that cannot be read.
+    """
+    value = _clean(job, field, value)
+    with transaction.atomic():
+        stored = _locked(job)
+        overrides = dict(stored.overrides)
+        if stored.declared_in in CODE:
+            known = stored.override_of(field)
+            code = known["code"] if known else as_json(getattr(stored, field))
+            if as_json(value) == code:
+                overrides.pop(field, None)
+            else:
+                overrides[field] = {"code": code, "by": by, "at": now.isoformat()}
+        write(stored, {"overrides": overrides, field: value}, now=now)
+    job.refresh_from_db()
+
+
+def reset_override(job: Job, field: str | None = None, *, now: datetime) -> list[str]:
+    """Put a field, or all of them, back to the code's value; give the fields that changed."""
+    with transaction.atomic():
+        stored = _locked(job)
+        fields = [name for name in stored.overrides if field in (None, name)]
+        values = {name: from_json(name, stored.overrides[name]["code"]) for name in fields}
+        kept = {name: stored.overrides[name] for name in stored.overrides if name not in fields}
+        write(stored, {"overrides": kept, **values}, now=now)
+    job.refresh_from_db()
+    return fields
+
+
+def _locked(job: Job) -> Job:
+    # Two operators may set two fields of the one JSON column at once.
+    return Job.objects.select_for_update(no_key=True).get(pk=job.pk)
+
+
+def _clean(job: Job, field: str, value: Any) -> Any:
+    if field not in FIELDS or (field in FIXED and job.declared_in in CODE):
+        raise InvalidDeclaration(f"Job {job.name!r}: {field!r} cannot be set by hand")
+    if job.periodic_task_id is not None and field in ROW_FIELDS:
+        raise InvalidDeclaration(
+            f"Job {job.name!r}: {field!r} comes from its periodic task; edit it there"
+        )
+    if field == "schedule":
+        return str(in_project_zone(require_supported(parse(str(value)))))
+    column = Job._meta.get_field(field)
+    assert isinstance(column, models.Field)
+    try:
+        return column.clean(value, job)
+    except ValidationError as error:
+        raise InvalidDeclaration(
+            f"Job {job.name!r}: {field} cannot be {value!r}: {' '.join(error.messages)}"
+        ) from error

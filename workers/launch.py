@@ -1,0 +1,32 @@
+"""Become a command that the kernel ends with its worker. A script: no imports of ours.
+
+Run as `python -I -S launch.py PARENT PROGRAM ARGUMENT...`. The signal has to be asked for in the
+new process. Doing so between fork and exec (`preexec_fn`) can deadlock in a worker with threads;
+this costs some ten milliseconds instead, and keeps for the program after exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parent, *command = sys.argv[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The worker may have died before the kernel knew of our wish.
+    if os.getppid() != int(parent):
+        sys.exit(f"worker {parent} is gone")
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The gate of a resource, in Redis: it spares the database runs that would have to wait.
+
+It is no fence: that is the seat in the database. So without Redis the gate stands open, and who
+may hold the seat overwrites a key that was left behind.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scheduling import redis
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "jobs:lock:"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A lock that somebody else has; `holder` is `<run id>/<attempt>`."""
+
+    key: str
+    holder: str
+
+
+class Outage:
+    """Log the first failure of a row, not each."""
+
+    def __init__(self) -> None:
+        self._is_on = False
+
+    def began(self, error: redis.RedisError) -> None:
+        if not self._is_on:
+            logger.warning("Redis does not answer, the database alone decides on locks: %s", error)
+        self._is_on = True
+
+    def ended(self) -> None:
+        if self._is_on:
+            logger.info("Redis answers again")
+        self._is_on = False
+
+
+_outage = Outage()
+
+
+def acquire(keys: Sequence[str], holder: str, *, lease: timedelta) -> Busy | None:
+    """Take the locks of all `keys` or none, for `lease`; extend those that `holder` has."""
+    if not keys:
+        return None
+    found: list[Any] = _ask(
+        lambda: _script("locks_acquire.lua")(
+            keys=[PREFIX + key for key in keys], args=[holder, _milliseconds(lease)]
+        ),
+        without=[],
+    )
+    return Busy(keys[int(found[0]) - 1], str(found[1])) if found else None
+
+
+def seize(keys: Sequence[str], holder: str, *, lease: timedelta) -> None:
+    """Take the locks from whoever has them: what they say is no longer true in the database."""
+
+    def write() -> None:
+        with redis.client().pipeline(transaction=True) as pipe:
+            for key in keys:
+                pipe.set(PREFIX + key, holder, px=_milliseconds(lease))
+            pipe.execute()
+
+    if keys:
+        _ask(write, without=None)
+
+
+def release(keys: Sequence[str], holder: str) -> None:
+    """Give up those locks that `holder` still has."""
+    if keys:
+        _ask(
+            lambda: _script("locks_release.lua")(
+                keys=[PREFIX + key for key in keys], args=[holder]
+            ),
+            without=None,
+        )
+
+
+def _ask(question: Callable[[], Answer], *, without: Answer) -> Answer:
+    try:
+        answer = question()
+    except redis.RedisError as error:
+        _outage.began(error)
+        return without
+    _outage.ended()
+    return answer
+
+
+@functools.cache
+def _script(name: str) -> Callable[..., Any]:
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return redis.client().register_script(text)
+
+
+def _milliseconds(span: timedelta) -> int:
+    return max(1, round(span.total_seconds() * 1000))
