@@ -1,0 +1,260 @@
+"""An installation of real processes that a test may kill, and the law that must hold afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.db import connections
+
+from config.settings import POSTGRES_OPTIONS, SQLITE_OPTIONS, env
+from scheduling.models import Job, Run, Target
+from tests.services import Valkey, end_with_parent
+from tests.testapp import oracle
+from tests.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_TIMEOUT = 20.0
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process of the installation, the leader of a session of its own."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def is_alive(self) -> bool:
+        return self.popen.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def kill(self) -> None:
+        """End it and its children at once, as a machine that dies does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def stop(self) -> None:
+        """Ask it to end. Raises AssertionError if it does not; its log then says where it was."""
+        self.send(signal.SIGTERM)
+        self.wait_for_end()
+
+    def wait_for_end(self) -> None:
+        try:
+            self.popen.wait(timeout=STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.popen.send_signal(signal.SIGABRT)  # Python's fault handler writes the tracebacks
+            self.popen.wait(timeout=STOP_TIMEOUT)
+            raise AssertionError(f"{self.name} did not stop in {STOP_TIMEOUT:g} s") from None
+
+    def says(self, pattern: str) -> bool:
+        return (
+            re.search(pattern, self.log.read_text(encoding="utf-8", errors="replace")) is not None
+        )
+
+
+class Rig:
+    """Beats and workers on one database and one Valkey; the test itself uses the same database."""
+
+    def __init__(self, folder: Path, database_url: str, valkey: Valkey) -> None:
+        self.folder = folder
+        self.valkey = valkey
+        self.processes: list[Process] = []
+        self.mail = folder / "mail"
+        self.pids = folder / "pids"
+        self.environ = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+            "DATABASE_URL": database_url,
+            "REDIS_URL": valkey.url,
+            "CELERY_BROKER_URL": valkey.broker_url,
+            "JOBS_VAR": str(folder),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
+            oracle.ENVIRONMENT: str(folder / "oracle"),
+            "JOBS_TEST_MAIL": str(self.mail),
+            "JOBS_TEST_PIDS": str(self.pids),
+        }
+
+    # --- processes --------------------------------------------------------------------------------
+
+    def start(self, name: str, *words: str) -> Process:
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as file:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                cwd=ROOT,
+                env=self.environ | {"PGAPPNAME": name},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=end_with_parent(signal.SIGKILL),
+            )
+        process = Process(name=name, popen=popen, log=log)
+        self.processes.append(process)
+        return process
+
+    def beat(self, name: str = "beat", *, scheduler: str = "") -> Process:
+        chosen = ["--scheduler", scheduler] if scheduler else []
+        return self.start(name, "celery", "-A", "config", "beat", "--loglevel", "INFO", *chosen)
+
+    def worker(self, name: str = "worker", *, concurrency: int = 2) -> Process:
+        """Start a worker; messages it finds are its as soon as it is up."""
+        options = ["--without-gossip", "--without-mingle", "--hostname", f"{name}@rig"]
+        return self.start(
+            name,
+            *("celery", "-A", "config", "worker", "--loglevel", "INFO"),
+            *("--concurrency", str(concurrency), *options),
+        )
+
+    def manage(self, *words: str) -> None:
+        subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+
+    def stop(self) -> None:
+        """End everything, beats first; a frozen process is thawed."""
+        for process in self.processes:
+            if process.is_alive():
+                process.send(signal.SIGCONT)
+                process.send(signal.SIGTERM)
+        try:
+            for process in self.processes:
+                process.wait_for_end()
+        finally:
+            for process in self.processes:
+                process.kill()
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        for log in sorted(self.folder.glob("*.log")):
+            yield log.stem, log.read_text(encoding="utf-8", errors="replace")[-6000:]
+
+    # --- what is seen from outside ----------------------------------------------------------------
+
+    def lines(self, event: str = "", job: str = "") -> list[oracle.Line]:
+        return [
+            line
+            for line in oracle.read(self.folder / "oracle")
+            if event in ("", line.event) and job in ("", line.job)
+        ]
+
+    def messages(self, queue: str = "celery") -> int:
+        with self.valkey.client() as client:
+            length = client.llen(queue)
+        assert isinstance(length, int)
+        return length
+
+    def subjects(self) -> list[str]:
+        """Return the subjects of all mails, in the order of sending."""
+        return [
+            subject
+            for path in sorted(self.mail.glob("*"), key=lambda path: path.stat().st_mtime_ns)
+            for subject in re.findall(r"^Subject: (.*)$", path.read_text(), re.MULTILINE)
+        ]
+
+    # --- the law ----------------------------------------------------------------------------------
+
+    def wait_until(self, moment: datetime) -> None:
+        seconds = (moment - now()).total_seconds()
+        wait_for(lambda: now() >= moment, timeout=seconds + 5, message=f"it is {moment}")
+
+    def wait_for_ends(self, *, timeout: float) -> None:
+        """Wait until no target fires any more and no run is open."""
+        wait_for(
+            lambda: (
+                not Target.objects.filter(next_fire_at__isnull=False).exists()
+                and not Run.objects.open().exists()
+            ),
+            timeout=timeout,
+            interval=0.1,
+            message=lambda: f"still open: {list(Run.objects.open().values()[:5])}",
+        )
+
+    def check_fires(self, target: Target, expected: list[datetime]) -> None:
+        """Check that each of `expected` has exactly one run or is in exactly one skip."""
+        rows = Run.objects.filter(target=target, cause__in=("schedule", "catch_up"))
+        accounted: list[datetime] = []
+        for row in rows:
+            if row.scheduled_until is None:
+                assert row.fires == 1
+                accounted.append(row.scheduled_at)
+                continue
+            stretch = [fire for fire in expected if row.scheduled_at <= fire <= row.scheduled_until]
+            assert len(stretch) == row.fires, f"{row} says {row.fires} fires, it is {stretch}"
+            accounted += stretch
+        assert sorted(accounted) == expected, (
+            f"{target}: lost {sorted(set(expected) - set(accounted))}, "
+            f"invented {sorted(set(accounted) - set(expected))}, "
+            f"{len(accounted) - len(set(accounted))} double"
+        )
+
+    def check_oracle(self, *, refused: int = 0) -> None:
+        """Check that what jobs told is what the database says.
+
+        No attempt began twice; no run was accepted as ended twice; every accepted success was told
+        by exactly that attempt; at most `refused` ends were told that were not accepted.
+        """
+        starts = [(line.run, line.attempt) for line in self.lines("start")]
+        assert len(starts) == len(set(starts)), "an attempt began twice"
+        ends = [(line.run, line.attempt, line.token) for line in self.lines("end")]
+        assert len(ends) == len(set(ends)), "an attempt ended twice"
+        accepted = {
+            (str(run.pk), run.attempt, run.token) for run in Run.objects.filter(state="succeeded")
+        }
+        assert accepted <= set(ends), f"never ran: {accepted - set(ends)}"
+        assert len(set(ends) - accepted) <= refused, f"not recorded: {set(ends) - accepted}"
+
+    def check_oracle_of_foreign(self) -> None:
+        """As `check_oracle`, for tasks that know only the id of their message."""
+        starts = [line.run for line in self.lines("start")]
+        assert len(starts) == len(set(starts)), "a message was executed twice"
+
+
+def every_second(after: datetime, until: datetime) -> list[datetime]:
+    """Return the whole seconds in (after, until]: `every 1s`, by arithmetic that is not ours."""
+    first, last = int(after.timestamp()) + 1, int(until.timestamp())
+    return [datetime.fromtimestamp(second, UTC) for second in range(first, last + 1)]
+
+
+def add_job(name: str, **fields: object) -> Job:
+    """Make a job of a task of the test app, as an operator does in the admin."""
+    fields.setdefault("task", "tests.testapp.jobs.note")
+    return Job.objects.create(name=name, kind="task", declared_in="admin", **fields)
+
+
+@contextlib.contextmanager
+def using_database(url: str) -> Iterator[None]:
+    """Let this process use another database than the one of the settings."""
+    config = env.db_url_config(url)
+    is_sqlite = config["ENGINE"].endswith("sqlite3")
+    config["OPTIONS"] = SQLITE_OPTIONS if is_sqlite else POSTGRES_OPTIONS
+    own = connections.settings["default"]
+    connections["default"].close()
+    del connections["default"]
+    connections.settings["default"] = connections.configure_settings({"default": config})["default"]
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        del connections["default"]
+        connections.settings["default"] = own

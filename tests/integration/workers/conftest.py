@@ -1,0 +1,46 @@
+"""Tasks delivered as a worker's child would: through Celery's own tracer, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery.app.trace import build_tracer
+
+from config.celery import app
+from scheduling.models import Run
+from workers import lease, task
+
+HOST = "tester@here"
+
+Deliver = Callable[..., Run]
+
+
+@pytest.fixture
+def deliver() -> Deliver:
+    """Give a function that delivers the message of a run and returns the run as it is then."""
+
+    def deliver(run: Run, *, attempt: int | None = None, name: str = "") -> Run:
+        assert run.job is not None
+        send(
+            name or run.job.task,
+            task_id=str(run.pk),
+            jobs_run=[str(run.pk), attempt or run.attempt],
+        )
+        return Run.objects.get(pk=run.pk)
+
+    return deliver
+
+
+def send(name: str, *args: Any, task_id: str, **headers: Any) -> None:
+    task.install(app)
+    guarded = app.tasks[name]
+    trace = build_tracer(name, guarded, app=app)
+    request = {"id": task_id, "hostname": HOST, "delivery_info": {}, **headers}
+    trace(task_id, list(args), {}, request)
+
+
+@pytest.fixture
+def worker() -> str:
+    return lease.worker_name(HOST)

@@ -1,0 +1,70 @@
+"""What jobs did, told by the jobs themselves: one JSON line for each start and each end.
+
+Outside of the product on purpose: the tests compare it with what the database says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ENVIRONMENT = "JOBS_TEST_ORACLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    event: str  # "start" or "end"
+    run: str
+    job: str
+    scheduled_at: str
+    attempt: int
+    token: int
+    pid: int
+    at: float
+
+
+def write(event: str, *, run: str, job: str, scheduled_at: str, attempt: int, token: int) -> None:
+    """Append one line in a single write, which the kernel never mixes with another's."""
+    path = os.environ.get(ENVIRONMENT)
+    if not path:
+        return
+    line = Line(
+        event=event,
+        run=run,
+        job=job,
+        scheduled_at=scheduled_at,
+        attempt=attempt,
+        token=token,
+        pid=os.getpid(),
+        at=time.time(),
+    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, f"{json.dumps(asdict(line))}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def telling(*, run: str, job: str, scheduled_at: str, attempt: int, token: int) -> Iterator[None]:
+    """Tell of the start, and of the end unless the body raises."""
+    told = {
+        "run": run,
+        "job": job,
+        "scheduled_at": scheduled_at,
+    }
+    write("start", **told, attempt=attempt, token=token)
+    yield
+    write("end", **told, attempt=attempt, token=token)
+
+
+def read(path: Path) -> list[Line]:
+    """Return all lines, in the order of writing."""
+    if not path.exists():
+        return []
+    return [Line(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

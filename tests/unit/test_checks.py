@@ -1,0 +1,128 @@
+"""System checks: what is wrong, and what to type."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from celery import current_app
+from django.core.checks import CheckMessage
+from django.test import override_settings
+
+from scheduling import checks
+from scheduling.registry import Declaration, FollowUpRule, registry
+from scheduling.schedules import Manual
+
+
+def ids(messages: list[CheckMessage]) -> list[str | None]:
+    return [message.id for message in messages]
+
+
+def test_the_settings_as_shipped_are_fine():
+    assert checks.check_settings(None) == []
+    assert checks.check_celery(None) == []
+    assert checks.check_declarations(None) == []
+
+
+def test_a_misspelt_setting_is_named_with_the_right_spelling():
+    with override_settings(JOBS_LAESE=timedelta(seconds=9)):
+        (found,) = checks.check_settings(None)
+    assert (found.id, found.hint) == ("scheduling.W001", "Write JOBS_LEASE.")
+    assert "JOBS_LAESE" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("JOBS_LEASE", 12, "timedelta"),
+        ("JOBS_TICK", "1s", "timedelta"),
+        ("JOBS_CLAIM_BATCH", True, "int"),
+        ("JOBS_NOTIFY", "ann@example.org", "list of str"),
+        ("JOBS_RECORD_FOREIGN_TASKS", "no", "bool"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_refused(name: str, value: object, kind: str):
+    with override_settings(**{name: value}):
+        (found,) = checks.check_settings(None)
+    assert found.id == "scheduling.E001"
+    assert name in found.msg
+    assert kind in found.msg
+    assert name in str(found.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JOBS_LEASE", None),
+        ("JOBS_LEASE", timedelta(seconds=9)),
+        ("JOBS_CATCH_UP_RATE", 5),
+        ("JOBS_NOTIFY", ["ann@example.org"]),
+    ],
+)
+def test_a_setting_of_the_right_type_is_fine(name: str, value: object):
+    with override_settings(**{name: value}):
+        assert checks.check_settings(None) == []
+
+
+def test_a_wrong_declaration_is_told_but_does_not_stop_a_migration():
+    with override_settings(CELERY_BEAT_SCHEDULE={"mail": {"task": "mail.send"}}):
+        (found,) = checks.check_declarations(None)
+    assert found.id == "scheduling.W007"
+    assert not found.is_serious()
+    assert "'mail'" in found.msg
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, **follow_ups: str) -> None:
+    for name, follower in follow_ups.items():
+        declaration = Declaration(
+            name=name,
+            kind="task",
+            declared_in="function",
+            task=name,
+            schedule=Manual(),
+            follow_ups=(FollowUpRule(follower=follower),),
+        )
+        monkeypatch.setitem(registry._by_name, name, declaration)
+
+
+def test_a_cycle_of_follow_ups_is_told_once_with_its_path(monkeypatch):
+    declare(monkeypatch, a="b", b="c", c="a", d="a")
+    (found,) = checks.check_declarations(None)
+    assert found.id == "scheduling.W008"
+    assert "a -> b -> c -> a" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "id_"),
+    [
+        ("task_serializer", "pickle", "scheduling.W002"),
+        ("accept_content", ["json", "pickle"], "scheduling.W002"),
+        ("worker_prefetch_multiplier", 4, "scheduling.W003"),
+        ("broker_transport_options", {"visibility_timeout": 60}, "scheduling.W004"),
+        (
+            "beat_scheduler",
+            "django_celery_beat.schedulers:DatabaseScheduler",
+            "scheduling.W005",
+        ),
+    ],
+)
+def test_celerys_settings_are_looked_at(monkeypatch, option: str, value: object, id_: str):
+    monkeypatch.setitem(current_app.conf, option, value)
+    (found,) = checks.check_celery(None)
+    assert found.id == id_
+    assert "Write CELERY_" in str(found.hint)
+
+
+def test_the_visibility_timeout_is_compared_with_the_longest_limit(monkeypatch):
+    declaration = Declaration(
+        name="archive",
+        kind="command",
+        command="archive",
+        declared_in="function",
+        schedule=Manual(),
+        hard_limit=timedelta(days=2),
+    )
+    monkeypatch.setitem(registry._by_name, "archive", declaration)
+    (found,) = checks.check_celery(None)
+    assert "2 days, 0:00:00 of job 'archive'" in found.msg
+    assert "345600" in str(found.hint)

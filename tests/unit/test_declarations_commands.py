@@ -1,0 +1,218 @@
+"""Management commands with an inner class ScheduledJob."""
+
+from __future__ import annotations
+
+import sys
+from datetime import time, timedelta
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from django.core.management import BaseCommand
+from django.test import override_settings
+
+from scheduling.declarations.commands import declaration_of, read_commands
+from scheduling.errors import InvalidDeclaration
+from scheduling.registry import Declaration
+
+
+def declare(**attributes: object) -> Declaration:
+    scheduled_job = type("ScheduledJob", (), attributes)
+    command = type("Command", (BaseCommand,), {"help": "Work", "ScheduledJob": scheduled_job})
+    return declaration_of("work", command)
+
+
+def test_an_interval_counts_from_the_end_of_a_run():
+    assert str(declare(scheduled_interval=timedelta(minutes=30)).schedule) == "every 30m after end"
+
+
+def test_times_are_those_of_the_projects_zone():
+    with override_settings(TIME_ZONE="Europe/Paris"):
+        declared = declare(scheduled_times=[time(23, 37), time(13)])
+    assert str(declared.schedule) == "times 13:00 23:37 tz Europe/Paris"
+
+
+def test_without_a_schedule_a_job_is_run_by_hand_only():
+    assert str(declare().schedule) == "manual"
+
+
+def test_a_schedule_may_be_text():
+    assert str(declare(schedule="cron 0 3 * * *").schedule) == "cron 0 3 * * *"
+
+
+def test_a_command_runs_as_its_own_process_unless_it_says_internal():
+    assert not declare().internal
+    assert declare(internal=True).internal
+
+
+@pytest.mark.parametrize(
+    ("timeout", "limit"),
+    [
+        (2, timedelta(minutes=2)),
+        (0.05, timedelta(seconds=3)),
+        (timedelta(seconds=4), timedelta(seconds=4)),
+    ],
+)
+def test_a_bare_timeout_is_in_minutes(timeout: object, limit: timedelta):
+    assert declare(timeout=timeout).hard_limit == limit
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["billing.send_mail", ["billing.send_mail"], ("send_mail",)],
+    ids=["text", "list", "bare"],
+)
+def test_next_jobs_are_triggered_by_any_end(names: object):
+    (rule,) = declare(trigger_next_jobs=names).follow_ups
+    assert (rule.follower, rule.on) == ("send_mail", "any")
+
+
+def test_should_run_is_called_as_declared():
+    class ScheduledJob:
+        @classmethod
+        def should_run(cls) -> bool:
+            return cls.__name__ == "ScheduledJob"
+
+    command = type("Command", (BaseCommand,), {"help": "Work", "ScheduledJob": ScheduledJob})
+    hook = declaration_of("work", command).should_run
+    assert hook is not None
+    assert hook() is True
+
+
+def test_attributes_may_be_inherited():
+    class Nightly:
+        scheduled_times = [time(3)]
+
+    class ScheduledJob(Nightly):
+        internal = True
+
+    command = type("Command", (BaseCommand,), {"help": "Work", "ScheduledJob": ScheduledJob})
+    declared = declaration_of("work", command)
+    assert (str(declared.schedule), declared.internal) == ("times 03:00 tz UTC", True)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"scheduled_time": [time(3)]}, ["'scheduled_time'", "'scheduled_times'"]),
+        ({"colour": "red"}, ["'colour'", "known are", "trigger_next_jobs"]),
+        (
+            {"scheduled_interval": timedelta(hours=1), "scheduled_times": [time(3)]},
+            ["'scheduled_interval'", "'scheduled_times'"],
+        ),
+        (
+            {"schedule": "every 5m", "scheduled_interval": timedelta(hours=1)},
+            ["'schedule'", "'scheduled_interval'"],
+        ),
+        ({"timeout": 3, "hard_limit": timedelta(minutes=3)}, ["'timeout'", "'hard_limit'"]),
+        ({"timeout": 0}, ["timeout is 0"]),
+        ({"timeout": True}, ["timeout is True"]),
+        ({"scheduled_interval": 5}, ["scheduled_interval is 5"]),
+        ({"scheduled_times": time(3)}, ["scheduled_times is datetime.time(3, 0)"]),
+        ({"scheduled_times": []}, ["Times without a time of day"]),
+        ({"schedule": "evry 5m"}, ["'evry 5m' cannot be read"]),
+        ({"overlap": "jump"}, ["'jump'"]),
+        ({"internal": "yes"}, ["internal is 'yes'"]),
+        ({"trigger_next_jobs": 7}, ["trigger_next_jobs is 7"]),
+        ({"retries": -1}, ["retries is -1"]),
+        ({"kwargs": {"day": object}}, ["kwargs"]),
+        ({"should_run": True}, ["should_run is True"]),
+    ],
+)
+def test_a_wrong_declaration_is_named(attributes: dict[str, object], words: list[str]):
+    with pytest.raises(InvalidDeclaration) as refused:
+        declare(**attributes)
+    for word in ["'work'", *words]:
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("help_", "words"), [("", "no help"), ("x" * 201, "201 characters; shorten it to 200")]
+)
+def test_a_command_says_in_a_line_what_it_does(help_: str, words: str):
+    command = type("Command", (BaseCommand,), {"help": help_, "ScheduledJob": type("S", (), {})})
+    with pytest.raises(InvalidDeclaration, match=words):
+        declaration_of("work", command)
+
+
+COMMAND = """
+from django.core.management import BaseCommand
+
+class Command(BaseCommand):
+    help = "Work"
+
+    class ScheduledJob:
+        {attributes}
+"""
+
+
+@pytest.fixture
+def make_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write an app with commands: name -> source."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: list[str] = []
+
+    def make(app: str, **sources: str) -> None:
+        folder = tmp_path / app / "management" / "commands"
+        folder.mkdir(parents=True)
+        for package in (folder, folder.parent, folder.parent.parent):
+            (package / "__init__.py").touch()
+        for name, source in sources.items():
+            (folder / f"{name}.py").write_text(dedent(source))
+        names.append(app)
+
+    yield make
+    for name in list(sys.modules):
+        if name.partition(".")[0] in names:
+            del sys.modules[name]
+
+
+def test_one_bad_command_does_not_hide_the_others(make_app):
+    make_app(
+        "farm",
+        good=COMMAND.format(attributes="internal = True"),
+        broken="import no_such_module",
+        misspelt=COMMAND.format(attributes="intenral = True"),
+        plain="from django.core.management import BaseCommand as Command",
+    )
+    with override_settings(INSTALLED_APPS=["farm"]):
+        declarations, problems = read_commands()
+    assert [declared.name for declared in declarations] == ["good"]
+    assert [(problem.name, problem.declared_in) for problem in problems] == [
+        ("broken", "command"),
+        ("misspelt", "command"),
+    ]
+    assert "No module named 'no_such_module'" in str(problems[0])
+    assert "did you mean 'internal'?" in str(problems[1])
+
+
+def test_the_same_name_in_two_apps_names_both(make_app):
+    make_app("farm", feed=COMMAND.format(attributes="pass"))
+    make_app("zoo", feed=COMMAND.format(attributes="pass"))
+    with override_settings(INSTALLED_APPS=["farm", "zoo"]):
+        declarations, (problem,) = read_commands()
+    assert declarations == []
+    for word in ("'feed'", "'farm'", "'zoo'"):
+        assert word in str(problem)
+
+
+def test_a_command_that_extends_another_apps_is_the_same_job(make_app):
+    make_app("zoo", feed=COMMAND.format(attributes="timeout = 3"))
+    make_app(
+        "farm",
+        feed="""
+        from zoo.management.commands.feed import Command as Original
+
+        class Command(Original):
+            help = "Work more"
+        """,
+    )
+    with override_settings(INSTALLED_APPS=["farm", "zoo"]):
+        (declared,), problems = read_commands()
+    assert problems == []
+    assert (declared.description, declared.hard_limit) == ("Work more", timedelta(minutes=3))
+
+
+def test_djangos_own_commands_are_left_alone():
+    with override_settings(INSTALLED_APPS=["django.contrib.contenttypes"]):
+        assert read_commands() == ([], [])
