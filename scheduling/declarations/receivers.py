@@ -13,10 +13,11 @@ from django_celery_beat.models import (
     CrontabSchedule,
     IntervalSchedule,
     PeriodicTask,
+    PeriodicTasks,
     SolarSchedule,
 )
 
-from scheduling import clock
+from scheduling import clock, redis
 from scheduling.declarations import periodic
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ SCHEDULES = {
 def connect() -> None:
     post_save.connect(row_saved, sender=PeriodicTask, dispatch_uid="scheduling.row_saved")
     post_delete.connect(row_deleted, sender=PeriodicTask, dispatch_uid="scheduling.row_deleted")
+    post_save.connect(rows_changed, sender=PeriodicTasks, dispatch_uid="scheduling.rows_changed")
     for model, field in SCHEDULES.items():
         post_save.connect(schedule_saved, sender=model, dispatch_uid=f"scheduling.{field}_saved")
 
@@ -46,6 +48,11 @@ def row_saved(instance: PeriodicTask, raw: bool = False, **kwargs: Any) -> None:
 
 def row_deleted(instance: PeriodicTask, **kwargs: Any) -> None:
     _follow([instance.pk])
+
+
+def rows_changed(**kwargs: Any) -> None:
+    """Rows were edited in bulk, past their own signals: a beat is to look now, not at its tick."""
+    redis.ring_on_commit()
 
 
 def schedule_saved(sender: type, instance: Any, raw: bool = False, **kwargs: Any) -> None:

@@ -80,6 +80,9 @@ def claim(
             return result
         # Read after the locks are held, so that an edit is seen whole or not at all.
         jobs = Job.objects.in_bulk({target.job_id for target in targets})
+        # Two beats with different targets of one job must not both spend its last run.
+        counted = Job.objects.filter(pk__in=jobs, runs_left__isnull=False).order_by("pk")
+        jobs |= {job.pk: job for job in counted.select_for_update(no_key=True)}
         everything = Installation.objects.filter(pk=1).first()
         open_runs = _open_runs(target.pk for target in targets)
         budget = catch_up_budget
@@ -317,7 +320,7 @@ def _write(
     for run in result.runs:
         if run.job is not None and run.job.runs_left is not None:
             started[run.job.pk] += 1
-    for job_id, count in started.items():
+    for job_id, count in sorted(started.items()):
         Job.objects.filter(pk=job_id).update(runs_left=F("runs_left") - count)
     if result.fires:
         on_fires(result.fires)

@@ -16,6 +16,7 @@ from scheduling.conf import conf
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Outcome, Parked, Reason, Run, State, Target
+from scheduling.models.run import RunQuerySet
 from scheduling.policies import retry_delay
 from scheduling.runs import consequences, log, seats
 from scheduling.runs.cursors import (
@@ -105,14 +106,18 @@ def hand_back(run_id: UUID, attempt: int, *, token: int, now: datetime) -> bool:
         return _requeue(run, reason=Reason.HANDED_BACK, ready_at=now, now=now)
 
 
-def lose(run_id: UUID, attempt: int, *, detail: str, now: datetime) -> bool:
+def lose(
+    run_id: UUID, attempt: int, *, detail: str, now: datetime, if_lapsed: bool = False
+) -> bool:
     """Record that the process of a running attempt is gone.
 
     The job's policy decides: run again (at least once), or fail as lost (at most once). A job
-    that keeps killing its workers is stopped as poison.
+    that keeps killing its workers is stopped as poison. `if_lapsed`: only if the lease has lapsed,
+    for who judges by the lease alone; the worker may have renewed it a moment ago.
     """
     with short_transaction():
-        run = _running(run_id, attempt, None)
+        found = Run.objects.filter(pk=run_id, attempt=attempt, state=State.RUNNING)
+        run = _locked(found.filter(lease_until__lt=now) if if_lapsed else found)
         if run is None or run.job is None:
             return False
         losses = run.losses + 1
@@ -129,7 +134,7 @@ def lose(run_id: UUID, attempt: int, *, detail: str, now: datetime) -> bool:
 def refuse_unknown(run_id: UUID, attempt: int, *, now: datetime) -> bool:
     """Record that the worker which got the message knows no such task."""
     with short_transaction():
-        run = _locked(Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).first())
+        run = _locked(Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED))
         if run is None:
             return False
         return _end(
@@ -158,16 +163,21 @@ def _running(run_id: UUID, attempt: int, token: int | None) -> Run | None:
     found = Run.objects.filter(pk=run_id, attempt=attempt, state=State.RUNNING)
     if token is not None:
         found = found.filter(token=token)
-    return _locked(found.first())
+    return _locked(found)
 
 
-def _locked(run: Run | None) -> Run | None:
-    if run is None or run.target_id is None or run.job_id is None:
+def _locked(found: RunQuerySet) -> Run | None:
+    """The run of a query for one, if the query still finds it once its target is locked."""
+    target_id = found.values_list("target_id", flat=True).first()
+    if target_id is None:
         return None
-    run.target = lock_target(run.target_id)
-    run.job = Job.objects.get(pk=run.job_id)
-    run.target.job = run.job
-    # The row may have moved while we waited for the lock; the conditional UPDATE will see.
+    target = lock_target(target_id)
+    # The row itself, too: a worker renews its lease, a person asks for a stop without the target.
+    run = found.select_for_update(no_key=True).first()
+    if run is None or run.job_id is None:
+        return None
+    run.target = target
+    run.job = target.job = Job.objects.get(pk=run.job_id)
     return run
 
 

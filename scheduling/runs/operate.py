@@ -204,7 +204,14 @@ def _resume_target(target: Target, job: Job, missed: CatchUp, now: datetime) -> 
     set_cursor(target, cursor)
     while target.next_fire_at is not None and target.next_fire_at <= now:
         plan = plan_for(
-            target, job, schedule, now=now, catch_up=missed, grace=timedelta(0), window=now - cursor
+            target,
+            job,
+            schedule,
+            now=now,
+            catch_up=missed,
+            # A fire at this very moment belongs to the pause, too.
+            grace=-timedelta.resolution,
+            window=now - cursor,
         )
         settle(
             target,

@@ -46,9 +46,15 @@ def recover(*, now: datetime, reap: bool) -> Recovered:
 
 
 def _lose_lapsed(now: datetime) -> int:
-    lapsed = Run.objects.lapsed(now).order_by("lease_until")
+    lapsed = Run.objects.lapsed(now)
     return sum(
-        ends.lose(run_id, attempt, detail=f"Worker {worker} fell silent; its lease lapsed", now=now)
+        ends.lose(
+            run_id,
+            attempt,
+            detail=f"Worker {worker} fell silent; its lease lapsed",
+            now=now,
+            if_lapsed=True,
+        )
         for run_id, attempt, worker in lapsed.values_list("pk", "attempt", "worker")[:BATCH]
     )
 
@@ -79,7 +85,8 @@ def _wake_forgotten(now: datetime) -> int:
         .filter(waiting_on__isnull=False)
         .exclude(waiting_on__state__in=OPEN_STATES)
     )
-    woken = Run.objects.filter(pk__in=list(waiting.values_list("pk", flat=True)[:BATCH])).update(
+    forgotten = list(waiting.values_list("pk", flat=True)[:BATCH])
+    woken = waiting.filter(pk__in=forgotten).order_by().update(
         waiting_on=None, publish_at=now, published_at=None
     )
     keys = seats.free_keys_with_waiters()

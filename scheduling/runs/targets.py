@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from scheduling import redis
 from scheduling.db import short_transaction
@@ -123,8 +123,7 @@ def reschedule(
     if schedule is not None:
         require_supported(parse(schedule))
     with short_transaction():
-        ids = Target.objects.filter(job=job, retired_at=None).order_by("pk")
-        targets = [lock_target(pk) for pk in ids.values_list("pk", flat=True)]
+        targets = _lock_targets(Target.objects.filter(job=job, retired_at=None))
         stored = Job.objects.get(pk=job.pk)
         for target in targets:
             target.job = stored
@@ -215,13 +214,18 @@ def _counts_from_end(target: Target, job: Job) -> bool:
     return not schedule_of(target, job).is_anchored
 
 
+def _lock_targets(targets: QuerySet[Target]) -> list[Target]:
+    """Lock targets one by one in one order; always before their job's row is written."""
+    return [lock_target(pk) for pk in targets.order_by("pk").values_list("pk", flat=True)]
+
+
 def retire(job: Job, *, now: datetime) -> bool:
     """Take a job out of use; its history stays. Queued runs are skipped, running ones go on."""
     with short_transaction():
+        targets = _lock_targets(Target.objects.filter(job=job))
         if not Job.objects.filter(pk=job.pk, retired_at=None).update(retired_at=now):
             return False
-        for pk in list(Target.objects.filter(job=job).values_list("pk", flat=True)):
-            target = lock_target(pk)
+        for target in targets:
             _retire_locked(target, now)
     job.refresh_from_db()
     return True
@@ -250,12 +254,12 @@ def _retire_locked(target: Target, now: datetime) -> None:
 def revive(job: Job, *, now: datetime) -> bool:
     """Put a retired job back into use: its next fire lies strictly after now."""
     with short_transaction():
+        targets = _lock_targets(Target.objects.filter(job=job, retired_at=None))
         if not Job.objects.filter(pk=job.pk, retired_at__isnull=False).update(retired_at=None):
             return False
         stored = Job.objects.get(pk=job.pk)
-        ids = Target.objects.filter(job=job, retired_at=None).values_list("pk", flat=True)
-        for pk in list(ids):
-            _restart(lock_target(pk), stored, after=None, now=now)
+        for target in targets:
+            _restart(target, stored, after=None, now=now)
         redis.ring_on_commit()
     job.refresh_from_db()
     return True

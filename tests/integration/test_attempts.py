@@ -289,3 +289,22 @@ def test_statistics_of_a_target_follow_its_runs() -> None:
     target.refresh_from_db()
     assert (target.failing_since, target.failures_in_a_row) == (None, 0)
     assert target.last_succeeded_at == NOW + SECOND
+
+
+def test_a_lease_renewed_at_the_last_moment_is_not_lost() -> None:
+    run = make_run()
+    started(run)
+    late = NOW + timedelta(minutes=3)
+    # The reaper has listed the run; its worker was only slow, and renews before its turn comes.
+    runs.renew(worker="host/1", run_ids=[run.pk], now=late)
+    assert not runs.lose(run.pk, 1, detail="silent", now=late, if_lapsed=True)
+    assert runs.lose(run.pk, 1, detail="its process is gone", now=late)
+
+
+def test_a_stop_asked_for_while_a_failure_is_recorded_is_respected() -> None:
+    run = make_run(make_target(make_job(retries=3)))
+    begun = started(run)
+    runs.cancel(run.pk, by="ann", now=NOW)
+    assert finish(begun, BROKEN)
+    run.refresh_from_db()
+    assert run.state == State.FAILED

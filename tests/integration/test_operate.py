@@ -124,6 +124,13 @@ class TestPause:
         target.refresh_from_db()
         assert (target.parked, target.next_fire_at) == ("", NOW + 11 * MINUTE)
 
+    def test_a_fire_at_the_moment_of_the_resume_belongs_to_the_pause(self) -> None:
+        target = every_minute()
+        runs.pause(target.job, by="ann", reason="", now=NOW - SECOND)
+        runs.claim(now=NOW, limit=10)
+        runs.resume(target.job, by="ann", now=NOW + MINUTE)
+        assert skips() == [("paused", 2)]
+
     def test_resumed_runs_of_one_target_queue_one_after_another(self) -> None:
         target = every_minute()
         runs.pause(target.job, by="ann", reason="", now=NOW - SECOND)
