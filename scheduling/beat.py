@@ -22,13 +22,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import beat
-from django.db import close_old_connections, connection
+from django.db import Error, close_old_connections, connection
 
 from scheduling import broker, catch_up, clock, evidence, outbox, redis, runs, signals, sync
 from scheduling.conf import conf
 from scheduling.declarations import periodic
 from scheduling.models import Notification, Process, ProcessKind, Run, Target
-from scheduling.policies import CatchUp
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +35,9 @@ BACK_OFF_MAX = 5.0
 ALIVE_EVERY = timedelta(seconds=3)
 TELL_EVERY = timedelta(seconds=2)
 DELIVER_TASK = "workers.notifications.deliver"
-# Batches in one tick: then the rest of the tick's work has its turn.
-MOST_BATCHES = 50
+TELL_EVERY_MAX = timedelta(minutes=5)
+# Claiming, or publishing, in one tick: then the rest of the tick's work has its turn.
+LONGEST_IN_A_ROW = timedelta(seconds=1)
 
 
 class Scheduler(beat.Scheduler):
@@ -56,6 +56,8 @@ class Scheduler(beat.Scheduler):
         self._reap_from: datetime | None = None
         self._alive_at: datetime | None = None
         self._told_at: datetime | None = None
+        self._tell_every = TELL_EVERY
+        self._sampled_at: datetime | None = None
         self._comparison = evidence.Comparison()
         super().__init__(*args, **kwargs)
 
@@ -84,7 +86,8 @@ class Scheduler(beat.Scheduler):
                 # Celery's SystemExit broke off a statement, and the connection complains of it.
                 raise SystemExit from error
             self._failures += 1
-            self._reap_from = None
+            if isinstance(error, Error):
+                self._sampled_at = None
             # The exponent has a bound: an outage of hours must not end in an overflow.
             wait = min(0.1 * 2 ** min(self._failures, 10), BACK_OFF_MAX)
             logger.exception("Tick failed, next try in %.1f s", wait)
@@ -118,16 +121,19 @@ class Scheduler(beat.Scheduler):
     def _pass(self) -> float:
         """One tick; give the seconds to wait for the next."""
         now = clock.sample()
+        if self._sampled_at is None or now - self._sampled_at > conf.lease / 2:
+            # The database was away, or we were (a machine that slept): who could not renew
+            # meanwhile has a lease's time to do so.
+            self._reap_from = now + conf.lease
+        self._sampled_at = now
         if not self._begun:
             self._begin(now)
         self._say_alive(now)
         self._rows_seen_at = periodic.changed_since(self._rows_seen_at, now=now)
         self._ask_for_epoch(now)
-        self._claim(now)
+        self._claim()
         self._comparison.compare(self.app, now=now)
-        if self._reap_from is None:
-            self._reap_from = now + conf.lease
-        reap = now >= self._reap_from
+        reap = self._reap_from is not None and now >= self._reap_from
         runs.recover(now=now, reap=reap)
         if reap:
             evidence.bury_silent_workers(self.app, silent_since=now - conf.lease, now=now)
@@ -170,13 +176,14 @@ class Scheduler(beat.Scheduler):
             # Nothing is left under another one, so the question need not be asked again.
             self._settled_epoch = epoch
 
-    def _claim(self, now: datetime) -> None:
-        for _ in range(MOST_BATCHES):
+    def _claim(self) -> None:
+        until = clock.now() + LONGEST_IN_A_ROW
+        # Anew for each batch: others leave its runs alone for two seconds from then.
+        while (now := clock.now()) < until:
             claim = runs.claim(
                 now=now,
                 limit=conf.CLAIM_BATCH,
                 catch_up_budget=self._catch_up_budget(now),
-                on_fires=periodic.record_fires,
             )
             outbox.publish(self.app, claim.runs, epoch=self._epoch, now=now)
             if claim.targets < conf.CLAIM_BATCH:
@@ -184,19 +191,25 @@ class Scheduler(beat.Scheduler):
 
     def _catch_up_budget(self, now: datetime) -> int:
         """Ask the shared bucket only if somebody has missed fires to catch up one by one."""
-        behind = Target.objects.due(now - conf.GRACE).filter(job__catch_up=CatchUp.ALL)
+        behind = Target.objects.due(now).filter(runs.metered(now))
         return catch_up.take(conf.CATCH_UP_BURST, now=now) if behind.exists() else 0
 
     def _publish_ready(self) -> None:
-        while outbox.publish_ready(self.app, epoch=self._epoch, now=clock.now()):
-            pass
+        until = clock.now() + LONGEST_IN_A_ROW
+        while (now := clock.now()) < until:
+            if not outbox.publish_ready(self.app, epoch=self._epoch, now=now):
+                return
 
     def _deliver_notifications(self, now: datetime) -> None:
         """Ask a worker to deliver what waits; the rows are the truth, the message a hint."""
-        if self._told_at is not None and now - self._told_at < TELL_EVERY:
-            return
         if not Notification.objects.filter(deliver_at__lte=now).exists():
+            self._told_at, self._tell_every = None, TELL_EVERY
             return
+        if self._told_at is not None:
+            if now - self._told_at < self._tell_every:
+                return
+            # Less and less often, as our messages may well wait behind long jobs.
+            self._tell_every = min(2 * self._tell_every, TELL_EVERY_MAX)
         self._told_at = now
         try:
             with self.app.producer_or_acquire() as producer:

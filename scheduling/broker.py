@@ -72,6 +72,12 @@ def epoch(app: Celery) -> str | None:
         return None
 
 
+def can_be_asked(app: Celery) -> bool:
+    """Whether this kind of broker tells what it holds."""
+    transport: Any = app.connection_for_write().transport
+    return bool(transport.driver_type == "redis")
+
+
 def held(app: Celery, queue: str, *, read: bool) -> Held | None:
     """What the broker holds for `queue`; None if it cannot say or does not answer.
 

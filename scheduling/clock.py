@@ -10,7 +10,9 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from django.db import connection
 
@@ -20,6 +22,14 @@ logger = logging.getLogger(__name__)
 
 # A sample that is further behind than this is a step of the database host, not drift.
 STEP = timedelta(seconds=60)
+
+
+# Seconds that never go back; on Linux they go on while the machine sleeps.
+elapsed: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
 
 
 def read_database_time() -> datetime:
@@ -46,7 +56,7 @@ class Clock:
         """Give the time by the last sample, taking one if there was none."""
         with self._guard:
             if self._anchor is None:
-                self._anchor = (read_database_time(), time.monotonic())
+                self._anchor = (read_database_time(), elapsed())
             return self._not_before_floor(self._projected())
 
     def sample(self) -> datetime:
@@ -60,13 +70,13 @@ class Clock:
             if self._anchor is not None and self._projected() - read > STEP:
                 logger.warning("The database's clock went back to %s; not followed", read)
             else:
-                self._anchor = (read, time.monotonic())
+                self._anchor = (read, elapsed())
             return self._not_before_floor(self._projected())
 
     def _projected(self) -> datetime:
         assert self._anchor is not None
         read, at = self._anchor
-        return read + timedelta(seconds=time.monotonic() - at)
+        return read + timedelta(seconds=elapsed() - at)
 
     def _not_before_floor(self, moment: datetime) -> datetime:
         moment += timedelta(seconds=conf.CLOCK)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from django.db import connection, transaction
+from django.db.models import Model, QuerySet
+
+M = TypeVar("M", bound=Model)
 
 IDLE_LIMIT_MS = 3000
 
@@ -24,6 +28,39 @@ def short_transaction() -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_LIMIT_MS}")
         yield
+
+
+def update_free(rows: QuerySet[M], **columns: Any) -> int:
+    """Update those of `rows` that no transaction holds, in bulk; give how many.
+
+    Whoever holds a row is moving it on. Waiting for several such rows, in whatever order they are
+    met, is how a tick and a worker would wait for each other.
+    """
+    if not skip_locked():
+        return rows.update(**columns)
+    with transaction.atomic():
+        held = rows.select_for_update(skip_locked=True, no_key=True, of=("self",))
+        ids = list(held.values_list("pk", flat=True))
+        return rows.model._base_manager.filter(pk__in=ids).update(**columns) if ids else 0
+
+
+@contextmanager
+def patience(milliseconds: int) -> Iterator[None]:
+    """Wait so long for a lock at most; then OperationalError. SQLite has one lock and waits.
+
+    PostgreSQL looks for deadlocks after a second: less than that, and it is we who give way.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        before = cursor.fetchone()[0]
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{milliseconds}ms"])
+    yield
+    # After an error there is no need: the rollback to the caller's savepoint does it.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 
 def skip_locked() -> bool:

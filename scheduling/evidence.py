@@ -14,6 +14,7 @@ from celery import Celery
 from django.db.models import Count, Q
 
 from scheduling import broker
+from scheduling.db import update_free
 from scheduling.models import Process, ProcessKind, Run, State
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,11 @@ def publish_again(run_ids: Iterable[str], *, now: datetime) -> int:
     ids = list(run_ids)
     changed = 0
     for begin in range(0, len(ids), BATCH):
-        changed += Run.objects.filter(
-            published_and_queued(), pk__in=ids[begin : begin + BATCH]
-        ).update(published_at=None, publish_at=now)
+        changed += update_free(
+            Run.objects.filter(published_and_queued(), pk__in=ids[begin : begin + BATCH]),
+            published_at=None,
+            publish_at=now,
+        )
     return changed
 
 
@@ -90,14 +93,14 @@ class Comparison:
         name = queue or app.conf.task_default_queue
         held = broker.held(app, name, read=False)
         if held is None:
-            return frozenset()
+            # Of a broker that cannot be asked, the back-off alone decides.
+            return frozenset() if broker.can_be_asked(app) else _published(queue)
         delivered = self._still_queued(held.delivered)
         suspicious = count - delivered > held.length or bool(self._missing.get(queue))
         if not suspicious and not full:
             return frozenset()
         # The database first: what is published in between must not look missing.
-        ids = Run.objects.filter(published_and_queued(), queue=queue)
-        published = frozenset(str(pk) for pk in ids.values_list("pk", flat=True))
+        published = _published(queue)
         held = broker.held(app, name, read=True)
         if held is None or held.waiting is None:
             return frozenset()
@@ -120,6 +123,11 @@ class Comparison:
         if changed:
             logger.warning("%s messages were lost: their runs are published again", changed)
         return changed
+
+
+def _published(queue: str) -> frozenset[str]:
+    ids = Run.objects.filter(published_and_queued(), queue=queue)
+    return frozenset(str(pk) for pk in ids.values_list("pk", flat=True))
 
 
 def back_off(publications: int) -> timedelta:

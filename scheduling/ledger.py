@@ -15,8 +15,24 @@ from uuid import UUID
 from django.db.models import Count, Max, Min, OuterRef, Q, Subquery
 
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Installation, Job, Reason, Run, State, Target
+from scheduling.models import (
+    FollowUp,
+    FollowUpOn,
+    Installation,
+    Job,
+    Reason,
+    Run,
+    State,
+    Target,
+)
 from scheduling.models.run import RunQuerySet
+from scheduling.schedules import Manual, parse
+
+AFTER = {
+    FollowUpOn.SUCCESS: "after {} succeeds",
+    FollowUpOn.FAILURE: "after {} fails",
+    FollowUpOn.ANY: "after {} ends",
+}
 
 
 class JobState(StrEnum):
@@ -35,6 +51,10 @@ class JobFacts:
     """What the state of a job is derived from, over all its targets that are not retired."""
 
     targets: int = 0
+    own_schedules: int = 0
+    """Targets with a schedule that is not the job's."""
+    follows: tuple[str, ...] = ()
+    """After what it runs, in words: 'after close_books succeeds'."""
     next_fire_at: datetime | None = None
     failing: bool = False
     has_started: bool = False
@@ -49,7 +69,7 @@ NO_FACTS = JobFacts()
 
 
 def facts_of(jobs: Iterable[Job]) -> dict[int, JobFacts]:
-    """Collect the facts of many jobs in four queries, by the jobs' ids."""
+    """Collect the facts of many jobs in five queries, by the jobs' ids."""
     ids = [job.pk for job in jobs]
     targets = {
         row["job_id"]: row
@@ -58,6 +78,7 @@ def facts_of(jobs: Iterable[Job]) -> dict[int, JobFacts]:
         .values("job_id")
         .annotate(
             number=Count("pk"),
+            own=Count("pk", filter=~Q(schedule="")),
             next_fire_at=Min("next_fire_at"),
             failing=Count("failing_since"),
             started=Max("last_started_at"),
@@ -76,10 +97,13 @@ def facts_of(jobs: Iterable[Job]) -> dict[int, JobFacts]:
             retrying=Count("pk", filter=is_retry),
         )
     }
+    follows = follows_of(ids)
     last_runs = last_runs_of(ids)
     return {
         pk: JobFacts(
             targets=targets[pk]["number"] if pk in targets else 0,
+            own_schedules=targets[pk]["own"] if pk in targets else 0,
+            follows=follows.get(pk, ()),
             next_fire_at=targets[pk]["next_fire_at"] if pk in targets else None,
             failing=bool(pk in targets and targets[pk]["failing"]),
             has_started=bool(pk in targets and targets[pk]["started"]),
@@ -90,6 +114,19 @@ def facts_of(jobs: Iterable[Job]) -> dict[int, JobFacts]:
         )
         for pk in ids
     }
+
+
+def follows_of(ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """Give for each job that follows others, by its id, after what it runs, in words."""
+    rules = (
+        FollowUp.objects.filter(follower_id__in=ids, job__retired_at=None)
+        .order_by("job__name")
+        .values_list("follower_id", "job__name", "on")
+    )
+    told: dict[int, tuple[str, ...]] = {}
+    for follower, name, on in rules:
+        told[follower] = (*told.get(follower, ()), AFTER[FollowUpOn(on)].format(name))
+    return told
 
 
 def last_runs_of(ids: Sequence[int]) -> dict[int, Run]:
@@ -137,7 +174,8 @@ def derive_state(job: Job, facts: JobFacts, *, paused: bool) -> JobState:
         return JobState.FAILED
     if not facts.has_started:
         return JobState.INITIALIZING
-    return JobState.FINISHED if facts.next_fire_at is None else JobState.RUNNING
+    more_to_come = facts.next_fire_at is not None or facts.follows
+    return JobState.RUNNING if more_to_come else JobState.FINISHED
 
 
 def job_as_dict(job: Job, now: datetime) -> dict[str, Any]:
@@ -156,7 +194,7 @@ def _describe(job: Job, facts: JobFacts, paused: bool) -> dict[str, Any]:
     return {
         "name": job.name,
         "schedule": job.schedule,
-        "sentence": sentence_of(job),
+        "sentence": sentence_of(job, facts),
         "declared_in": job.declared_in,
         "state": derive_state(job, facts, paused=paused).value,
         "paused": paused,
@@ -166,11 +204,33 @@ def _describe(job: Job, facts: JobFacts, paused: bool) -> dict[str, Any]:
     }
 
 
-def sentence_of(job: Job) -> str:
+def sentence_of(job: Job, facts: JobFacts = NO_FACTS) -> str:
+    """Tell when it runs: by its schedule, by those of its targets, after other jobs."""
     try:
-        return job.parsed_schedule().sentence()
+        words = in_words(job.schedule, own=own_schedules(facts), follows=facts.follows)
     except InvalidSchedule as error:
         return f"cannot be read: {error}"
+    return f"does not fire: {job.schedule_error}" if job.schedule_error else words
+
+
+def in_words(text: str, *, own: str = "", follows: Sequence[str] = ()) -> str:
+    """Tell a schedule and what else starts runs. Raises InvalidSchedule."""
+    schedule = parse(text)
+    others = [words for words in (own, " or ".join(follows)) if words]
+    if others and isinstance(schedule, Manual):
+        return "; ".join(others)
+    return "; ".join([schedule.sentence(), *others])
+
+
+def own_schedules(facts: JobFacts) -> str:
+    number, own = facts.targets, facts.own_schedules
+    if not own:
+        return ""
+    if own < number:
+        return f"{own} of {number} targets with their own schedule"
+    if number == 1:
+        return "1 target, with its own schedule"
+    return f"{number} targets, each with its own schedule"
 
 
 def run_as_dict(run: Run, *, with_output: bool = True) -> dict[str, Any]:

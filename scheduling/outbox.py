@@ -13,9 +13,11 @@ from django.db.models import F
 
 from scheduling import broker
 from scheduling.conf import conf
+from scheduling.db import update_free
 from scheduling.limits import limits_of
-from scheduling.models import Job, Run
+from scheduling.models import Job, Reason, Run
 from scheduling.models.job import DeclaredIn, Kind
+from scheduling.runs import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ def publish_ready(app: Celery, *, epoch: str, now: datetime) -> int:
         return 0
     # Each beat's `now` differs, so the moment says which beat has reserved an entry.
     reserved_until = now + RESERVED
-    Run.objects.to_publish(now).order_by().filter(pk__in=ids).update(publish_at=reserved_until)
+    update_free(
+        Run.objects.to_publish(now).order_by().filter(pk__in=ids), publish_at=reserved_until
+    )
     mine = Run.objects.filter(pk__in=ids, publish_at=reserved_until, published_at=None)
     return publish(app, list(mine.select_related("job", "target")), epoch=epoch, now=now)
 
@@ -49,35 +53,63 @@ def publish(app: Celery, runs: Sequence[Run], *, epoch: str, now: datetime) -> i
     runs = [run for run in runs if run.waiting_on_id is None]
     if not runs:
         return 0
+    failures = broker.errors(app)
     try:
         with app.producer_or_acquire() as producer:
             broker.connect(producer.connection)
             with producer.batch(conf.PUBLISH_BATCH):
-                sent = [run for run in runs if _send(app, producer, run)]
-    except broker.errors(app) as error:
+                sent = [
+                    run for run in runs if _send(app, producer, run, failures=failures, now=now)
+                ]
+    except failures as error:
         logger.warning("Broker unreachable, %s runs stay in the outbox: %s", len(runs), error)
         return 0
     _stamp(sent, epoch=epoch, now=now)
     return len(sent)
 
 
-def _send(app: Celery, producer: Any, run: Run) -> bool:
+def _send(
+    app: Celery,
+    producer: Any,
+    run: Run,
+    *,
+    failures: tuple[type[Exception], ...],
+    now: datetime,
+) -> bool:
+    """Send one run. `failures` are the broker's; any other error is this run's trouble only."""
     job = run.job
     if job is None:
         return False
+    task = job.task if job.kind == Kind.TASK else COMMAND_TASK
+    arguments, options = _arguments(run, job), _options(run, job)
     try:
-        app.send_task(
-            job.task if job.kind == Kind.TASK else COMMAND_TASK,
-            **_arguments(run, job),
-            **_options(run, job),
-            producer=producer,
-            retry=False,
+        if app.conf.task_routes and "queue" not in options:
+            run.queue = _routed_to(app, task, arguments, options)
+        app.send_task(task, **arguments, **options, producer=producer, retry=False)
+    except failures:
+        raise
+    except Exception as error:
+        logger.exception("Run %s of %s cannot be published", run.pk, job.name)
+        refuse(
+            run.pk,
+            run.attempt,
+            reason=Reason.PERMANENT,
+            error=f"It cannot be published: {type(error).__name__}: {error}; "
+            "correct the job's arguments or options",
+            now=now,
         )
-    except (TypeError, ValueError) as error:
-        # Arguments or options that cannot be sent: this run's trouble only.
-        logger.error("Run %s of %s cannot be published: %s", run.pk, job.name, error)
         return False
     return True
+
+
+def _routed_to(app: Celery, task: str, arguments: Any, options: Any) -> str:
+    """The queue that the app's `task_routes` choose, "" for the default one.
+
+    Noted in the run, or its message would be missed on the wrong queue.
+    """
+    queue = app.amqp.router.route(dict(options), task, **arguments).get("queue")
+    name = str(getattr(queue, "name", queue) or "")
+    return "" if name == app.conf.task_default_queue else name
 
 
 def _arguments(run: Run, job: Job) -> dict[str, Any]:
@@ -107,18 +139,20 @@ def _options(run: Run, job: Job) -> dict[str, Any]:
 
 def _stamp(runs: Sequence[Run], *, epoch: str, now: datetime) -> None:
     """Mark as published, unless a run has moved on meanwhile (it waits, or is a retry)."""
-    alike: dict[tuple[int, datetime | None], list[Run]] = defaultdict(list)
+    alike: dict[tuple[int, datetime | None, str], list[Run]] = defaultdict(list)
     for run in runs:
-        alike[run.attempt, run.publish_at].append(run)
-    for (attempt, publish_at), group in alike.items():
-        Run.objects.filter(
-            pk__in=[run.pk for run in group],
-            attempt=attempt,
-            publish_at=publish_at,
-            published_at=None,
-        ).update(
+        alike[run.attempt, run.publish_at, run.queue].append(run)
+    for (attempt, publish_at, queue), group in alike.items():
+        update_free(
+            Run.objects.filter(
+                pk__in=[run.pk for run in group],
+                attempt=attempt,
+                publish_at=publish_at,
+                published_at=None,
+            ),
             published_at=now,
             published_epoch=epoch,
             publications=F("publications") + 1,
+            queue=queue,
             publish_at=None,
         )

@@ -6,16 +6,19 @@ database; workers look up the hooks, which stay in the code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from celery import shared_task
+from celery import Task, shared_task
 
+from scheduling import declared_values as read
 from scheduling.errors import InvalidDeclaration, UnknownJob
-from scheduling.policies import SUPPORTED_OVERLAPS, CatchUp, Overlap
-from scheduling.schedules import Every, Manual, Schedule, parse, require_supported
+from scheduling.policies import CatchUp, Overlap
+from scheduling.schedules import Schedule
 
 Kind = Literal["task", "command", "argv"]
 DeclaredIn = Literal["command", "function", "settings", "periodic_task", "admin"]
@@ -65,7 +68,8 @@ class Declaration:
     follow_ups: tuple[FollowUpRule, ...] = ()
     # written at the follower (`after=`): rules of other jobs that lead here, by their name
     after: tuple[FollowUpRule, ...] = ()
-    should_run: Hook | None = None
+    # Another function each time its module is executed, which makes it no other declaration.
+    should_run: Hook | None = field(default=None, compare=False)
     # Its targets are added one by one, each with its key; it has no plain one.
     keyed: bool = False
 
@@ -107,39 +111,20 @@ class Registry:
 
 registry = Registry()
 
+LONGEST_DESCRIPTION = 200
+# What `shared_task` takes, or Celery reads off a task, that is no attribute of its class.
+CELERY_OPTIONS = frozenset(
+    {
+        *("base", "bind", "shared", "lazy", "filter"),
+        *("pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"),
+        *("autoretry_for", "dont_autoretry_for", "retry_kwargs"),
+        *("retry_backoff", "retry_backoff_max", "retry_jitter"),
+        *("exchange", "routing_key", "compression", "delivery_mode", "immediate", "mandatory"),
+    }
+)
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def as_schedule(value: Schedule | str | timedelta | None, name: str) -> Schedule:
-    """Read what a declaration may give as its schedule. Raises InvalidDeclaration."""
-    if value is None:
-        return Manual()
-    if isinstance(value, str):
-        return require_supported(parse(value))
-    if isinstance(value, timedelta):
-        return Every(value)
-    if isinstance(value, Schedule):
-        return require_supported(value)
-    raise InvalidDeclaration(
-        f"Job {name!r}: schedule is {value!r}; give a Schedule, its text form or a timedelta"
-    )
-
-
-def as_overlap(value: Overlap | str, name: str) -> Overlap:
-    """Read what a declaration may give as its overlap. Raises InvalidDeclaration."""
-    choices = [member.value for member in SUPPORTED_OVERLAPS]
-    if value not in choices:
-        raise InvalidDeclaration(
-            f"Job {name!r}: overlap is {value!r}; choose one of {', '.join(choices)}"
-        )
-    return Overlap(value)
-
-
-def as_span(value: timedelta | None, name: str, what: str) -> timedelta | None:
-    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
-        return value
-    raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give a positive timedelta")
 
 
 def job(
@@ -158,16 +143,17 @@ def job(
     hard_limit: timedelta | None = None,
     retries: int = 0,
     retry_delay: timedelta = timedelta(seconds=60),
+    retry_delay_max: timedelta = timedelta(hours=1),
     idempotent: bool = False,
-    locks: Iterable[str] = (),
+    locks: str | Sequence[str] = (),
     keyed: bool = False,
-    after: str | Iterable[str] = (),
-    after_failure: str | Iterable[str] = (),
-    after_any: str | Iterable[str] = (),
+    after: str | Sequence[str] = (),
+    after_failure: str | Sequence[str] = (),
+    after_any: str | Sequence[str] = (),
     should_run: Hook | None = None,
     notify_on_success: bool = False,
     notify_still_failing: bool = False,
-    recipients: Iterable[str] = (),
+    recipients: str | Sequence[str] = (),
     **task_options: Any,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a function as a job; it stays an ordinary Celery task (`f.delay()` still works).
@@ -176,50 +162,83 @@ def job(
     again (at least once); otherwise it fails as lost (at most once). `keyed` says that its targets
     are added one by one (`scheduling.runs.add_target`), each for a key. `after*` name the jobs
     whose runs lead to a run of this one. `scheduled_at` names the argument that receives the
-    scheduled time as an ISO 8601 string. Further keywords go to Celery's `shared_task`.
+    scheduled time as an ISO 8601 string. Further keywords go to Celery's `shared_task`. Raises
+    InvalidDeclaration, which names what is wrong.
     """
+    if callable(schedule):
+        raise InvalidDeclaration(
+            f"@job has the schedule {schedule!r}; write @job() with parentheses, or a Schedule"
+        )
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        own = name or function.__name__
+        called = read.require_function(function)
+        own = read.as_name(name or called)
+        _refuse_unknown(task_options, own)
+        given = read.as_kwargs(kwargs, own)
+        argument = read.as_text(scheduled_at, own, "scheduled_at")
+        read.require_arguments(function, {**given, **({argument: ""} if argument else {})}, own)
         doc = (function.__doc__ or "").strip().partition("\n")[0]
+        said = doc if description is None else read.as_text(description, own, "description")
+        route = read.as_text(queue, own, "queue")
+        soft = read.as_span(soft_limit, own, "soft_limit")
+        hard = read.as_span(hard_limit, own, "hard_limit")
+        read.require_limits(soft, hard, own)
+        values: dict[str, Any] = {
+            "schedule": read.as_schedule(schedule, own),
+            "description": said[:LONGEST_DESCRIPTION],
+            "kwargs": given,
+            "options": {"queue": route} if route else {},
+            "scheduled_at_argument": argument,
+            "catch_up": read.as_catch_up(catch_up, own),
+            "catch_up_window": read.as_span(catch_up_window, own, "catch_up_window"),
+            "overlap": read.as_overlap(overlap, own),
+            "start_within": read.as_span(start_within, own, "start_within"),
+            "soft_limit": soft,
+            "hard_limit": hard,
+            "retries": read.as_retries(retries, own),
+            "retry_delay": read.as_some_span(retry_delay, own, "retry_delay"),
+            "retry_delay_max": read.as_some_span(retry_delay_max, own, "retry_delay_max"),
+            "rerun_if_lost": read.as_flag(idempotent, own, "idempotent"),
+            "locks": read.as_names(locks, own, "locks"),
+            "keyed": read.as_flag(keyed, own, "keyed"),
+            "notify_on_success": read.as_flag(notify_on_success, own, "notify_on_success"),
+            "notify_still_failing": read.as_flag(notify_still_failing, own, "notify_still_failing"),
+            "recipients": read.as_names(recipients, own, "recipients"),
+            "after": followed(own, success=after, failure=after_failure, any=after_any),
+            "should_run": read.as_hook(should_run, own),
+        }
+        # Not before: a function that is refused is no task either.
         task = shared_task(**task_options)(function)
         registry.add(
-            Declaration(
-                name=own,
-                kind="task",
-                declared_in="function",
-                task=task.name,
-                schedule=as_schedule(schedule, own),
-                description=(description if description is not None else doc)[:200],
-                kwargs=dict(kwargs or {}),
-                options={"queue": queue} if queue else {},
-                scheduled_at_argument=scheduled_at,
-                catch_up=CatchUp(catch_up),
-                catch_up_window=as_span(catch_up_window, own, "catch_up_window"),
-                overlap=as_overlap(overlap, own),
-                start_within=as_span(start_within, own, "start_within"),
-                soft_limit=as_span(soft_limit, own, "soft_limit"),
-                hard_limit=as_span(hard_limit, own, "hard_limit"),
-                retries=retries,
-                retry_delay=retry_delay,
-                rerun_if_lost=idempotent,
-                locks=tuple(locks),
-                keyed=keyed,
-                notify_on_success=notify_on_success,
-                notify_still_failing=notify_still_failing,
-                recipients=tuple(recipients),
-                after=(
-                    *(FollowUpRule(follower=n, on="success") for n in as_names(after)),
-                    *(FollowUpRule(follower=n, on="failure") for n in as_names(after_failure)),
-                    *(FollowUpRule(follower=n, on="any") for n in as_names(after_any)),
-                ),
-                should_run=should_run,
-            )
+            Declaration(name=own, kind="task", declared_in="function", task=task.name, **values)
         )
         return cast(Callable[P, R], task)
 
     return declare
 
 
-def as_names(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def followed(
+    name: str, *, success: object, failure: object, any: object
+) -> tuple[FollowUpRule, ...]:
+    """Read what `after`, `after_failure` and `after_any` say, at the follower `name`."""
+    return (
+        *_rules(success, "success", name, "after"),
+        *_rules(failure, "failure", name, "after_failure"),
+        *_rules(any, "any", name, "after_any"),
+    )
+
+
+def _rules(value: object, on: FollowOn, name: str, what: str) -> Iterator[FollowUpRule]:
+    return (FollowUpRule(follower=n, on=on) for n in read.as_names(value, name, what))
+
+
+def _refuse_unknown(options: Mapping[str, Any], name: str) -> None:
+    """Celery would keep a misspelt keyword as an attribute of the task, and say nothing."""
+    known = CELERY_OPTIONS.union(dir(options.get("base") or Task))
+    ours = inspect.signature(job).parameters
+    for option in options:
+        if option in known:
+            continue
+        near = difflib.get_close_matches(option, [*ours, *CELERY_OPTIONS], n=1)
+        advice = f"did you mean {near[0]!r}?" if near else "nor has a task of Celery; remove it"
+        raise InvalidDeclaration(f"Job {name!r}: @job has no {option!r}; {advice}")

@@ -103,10 +103,11 @@ def begin(ticket: Ticket, *, worker: str) -> tuple[Started, lease.OpenRun] | Non
     busy = locks.acquire(keys, open_run.holder, lease=conf.lease)
     if busy is not None:
         if is_running(busy.holder):
-            runs.wait_for_seat(run.pk, run.attempt, key=busy.key, now=clock.now())
+            runs.wait_for_seat(run.pk, run.attempt, key=busy.key, now=clock.sample())
             return None
         locks.seize(keys, open_run.holder, lease=conf.lease)
-    started = runs.start(run.pk, run.attempt, worker=worker, now=clock.now())
+    # Sampled: a process that was idle while its machine slept would find every run too early.
+    started = runs.start(run.pk, run.attempt, worker=worker, now=clock.sample())
     if started is None:
         locks.release(keys, open_run.holder)
         return None

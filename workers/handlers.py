@@ -137,7 +137,13 @@ def revoked(
 def unknown(message: Any, **_: Any) -> None:
     ticket = ticket_of(message.headers)
     if ticket is not None:
-        runs.refuse_unknown(*ticket, now=clock.now())
+        runs.refuse(
+            *ticket,
+            reason=Reason.UNKNOWN_TASK,
+            error=f"No worker that got it knows task {message.headers.get('task')!r}; "
+            "deploy the code there, or correct the job",
+            now=clock.now(),
+        )
 
 
 def is_foreign(task: Task[Any, Any]) -> bool:

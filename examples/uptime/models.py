@@ -67,6 +67,8 @@ class Endpoint(models.Model):
             self.schedule = str(require_supported(parse(" ".join(self.schedule.split()))))
         except InvalidSchedule as error:
             raise ValidationError({"schedule": str(error)}) from error
+        if any(letter.isspace() for letter in self.address):
+            raise ValidationError({"address": f"Address {self.address!r} has a space in it"})
         try:
             probes.default_kind(addresses.expand(self.address))
         except probes.InvalidProbe as error:

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.contrib import messages
 from django.contrib.admin import AdminSite
-from django.db.models import JSONField, Model
-from django.http import HttpRequest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.core.exceptions import ValidationError
+from django.db import DataError
+from django.db.models import CharField, JSONField, Model
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList as UnfoldChangeList
 
+from scheduling.admin.fields import StrictJsonField, printable
+
 M = TypeVar("M", bound=Model)
+
+
+def is_id(field: Any, value: Any) -> bool:
+    """Whether the column can hold it: with anything else, Django fails when it asks for the row."""
+    try:
+        field.clean(value, None)
+    except ValidationError:
+        return False
+    return True
+
+
+class ChosenRow(AutocompleteSelect):
+    """Shows a refused form with what was chosen, unless that is no id at all."""
+
+    def optgroups(self, name: str, value: Sequence[str], attrs: Any = None) -> Any:
+        field = self.field.target_field
+        return super().optgroups(name, [each for each in value if is_id(field, each)], attrs)
+
 
 if TYPE_CHECKING:
     # Unfold ships no types; its classes extend Django's.
@@ -23,13 +50,37 @@ else:
     from unfold.admin import ModelAdmin as UnfoldModelAdmin
     from unfold.admin import TabularInline as UnfoldTabularInline
 
-    class ModelAdmin(UnfoldModelAdmin):
+    class ChoosesRows:
+        def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any):
+            if db_field.name in self.get_autocomplete_fields(request):
+                using = kwargs.get("using")
+                kwargs.setdefault("widget", ChosenRow(db_field, self.admin_site, using=using))
+            return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    class ModelAdmin(ChoosesRows, UnfoldModelAdmin):
         """`ModelAdmin[Job]` is for the type checker only."""
 
         def __class_getitem__(cls, _: object) -> type:
             return cls
 
-    class TabularInline(UnfoldTabularInline):
+        def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type:
+            return ChangeList
+
+        def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+            field = super().formfield_for_dbfield(db_field, request, **kwargs)
+            if field is not None and isinstance(db_field, CharField):
+                field.validators = [*field.validators, printable]
+            return field
+
+        def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+            """Refuse what is no id before the action asks the database for it, and fails."""
+            ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
+            if not all(is_id(self.opts.pk, each) for each in ticked):
+                self.message_user(request, "Nothing was chosen", messages.WARNING)
+                return HttpResponseRedirect(request.get_full_path())
+            return super().response_action(request, queryset)
+
+    class TabularInline(ChoosesRows, UnfoldTabularInline):
         def __class_getitem__(cls, _: object) -> type:
             return cls
 
@@ -37,7 +88,15 @@ else:
         def __class_getitem__(cls, _: object) -> type:
             return cls
 
-    ChangeList = UnfoldChangeList
+    class ChangeList(UnfoldChangeList):
+        """Takes an address that asks for an impossible id or year for what it is: mistyped."""
+
+        def get_results(self, request: HttpRequest) -> None:
+            try:
+                super().get_results(request)
+                len(self.result_list)
+            except (DataError, OverflowError, ValueError) as error:
+                raise IncorrectLookupParameters(error) from error
 
 
 class ReadOnly:
@@ -73,6 +132,8 @@ class SmallJson:
     """JSON is typed into two lines of code, not into half a page."""
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if isinstance(db_field, JSONField):
+            kwargs["form_class"] = StrictJsonField
         field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
         if isinstance(db_field, JSONField) and "class" in getattr(field.widget, "attrs", ()):
             field.widget.attrs |= {"rows": 2, "class": f"{field.widget.attrs['class']} bk-mono"}

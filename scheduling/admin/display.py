@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,10 +12,9 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from scheduling import parse
+from scheduling import ledger
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Run, State
-from scheduling.schedules import Schedule
 
 NOTHING = format_html('<span class="bk-subtle">{}</span>', "-")
 
@@ -134,23 +134,18 @@ def what_it_runs(job: Job) -> str:
     return job.task or job.command
 
 
-def schedule_or_none(text: str) -> Schedule | None:
-    try:
-        return parse(text)
-    except InvalidSchedule:
-        return None
-
-
-def schedule_words(text: str) -> str:
+def schedule_words(text: str, *, follows: Sequence[str] = ()) -> str:
     """The schedule as a sentence; its text where that cannot be read."""
-    schedule = schedule_or_none(text)
-    return text if schedule is None else schedule.sentence()
+    try:
+        return ledger.in_words(text, follows=follows)
+    except InvalidSchedule:
+        return text
 
 
-def marks(job: Job, now: datetime) -> SafeString:
-    """Small badges for what an operator should not overlook."""
+def marks(job: Job, now: datetime, *, is_running: bool) -> SafeString:
+    """Small badges for what an operator should not overlook beside the state."""
     shown: list[SafeString] = []
-    if job.is_paused(now):
+    if is_running and job.is_paused(now):  # otherwise the state says it
         shown.append(badge("paused", "amber", f"by {job.paused_by}: {job.pause_reason}"))
     if job.overrides:
         fields = ", ".join(sorted(job.overrides))

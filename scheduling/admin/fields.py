@@ -1,12 +1,15 @@
-"""Form fields for spans, schedules and lists of lines."""
+"""Form fields for spans, schedules, JSON and lists of lines."""
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from unfold.widgets import (
     UnfoldAdminExpandableTextareaWidget,
     UnfoldAdminTextInputWidget,
@@ -17,11 +20,55 @@ from scheduling.errors import InvalidSchedule
 from scheduling.schedules import parse, require_supported
 from scheduling.spans import format_span, parse_span
 
+# Of a resource, and so of a lock.
+LONGEST_KEY = 300
+# As an escape in JSON; behind an odd backslash it would be plain text.
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def printable(text: str) -> None:
+    """Raise ValidationError for what would forge a line of a log, or turn a page's text around."""
+    odd = next((letter for letter in text if not letter.isprintable()), None)
+    if odd is not None:
+        raise ValidationError(
+            f"{text[:40]!r} contains {odd!r}, which cannot be seen; leave it out", code="printable"
+        )
+
+
+class StrictJsonField(forms.JSONField):
+    """JSON as every database can store it and every page can show it.
+
+    Python's parser also reads NaN, half surrogate pairs and the character NUL, and gives up on deep
+    nesting and huge numbers with errors of its own.
+    """
+
+    def to_python(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return super().to_python(value)
+        try:
+            found = json.loads(value) if value.strip() else None
+            text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except RecursionError as error:
+            raise ValidationError("Not valid JSON: nested too deep", code="invalid") from error
+        except ValueError as error:
+            raise ValidationError(f"Not valid JSON: {error}", code="invalid") from error
+        if NUL.search(text):
+            raise ValidationError("The character NUL cannot be stored", code="invalid")
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Show again what was typed, whatever it is."""
+        if self.disabled:
+            return initial
+        return None if data is None else forms.fields.InvalidJSONInput(data)
+
 
 class SpanField(forms.CharField):
     """A span of time as text: 90s, 5m, 1h30m. Empty: None."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, at_least: timedelta = timedelta(0), **kwargs: Any) -> None:
+        self.at_least = at_least
         kwargs.setdefault(
             "widget", UnfoldAdminTextInputWidget(attrs={"placeholder": "90s, 5m, 1h30m"})
         )
@@ -34,9 +81,14 @@ class SpanField(forms.CharField):
         if not text:
             return None
         try:
-            return parse_span(text)
+            span = parse_span(text)
         except InvalidSchedule as error:
             raise ValidationError(str(error), code="invalid") from error
+        if span < self.at_least:
+            raise ValidationError(
+                f"{text} is too short; the least is {format_span(self.at_least)}", code="short"
+            )
+        return span
 
     def prepare_value(self, value: Any) -> Any:
         if not isinstance(value, timedelta):
@@ -101,9 +153,21 @@ class LinesField(forms.CharField):
     def to_python(self, value: Any) -> Any:
         if isinstance(value, list):
             return value
-        return [
-            line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()
-        ]
+        lines = (super().to_python(value) or "").replace("\r\n", "\n").split("\n")
+        return [line.strip() for line in lines if line.strip()]
+
+    def clean(self, value: Any) -> Any:
+        lines = super().clean(value)
+        for line in lines:
+            self.check_line(line)
+        return lines
+
+    def check_line(self, line: str) -> None:
+        printable(line)
+        if len(line) > LONGEST_KEY:
+            raise ValidationError(
+                f"{line[:40]!r}... has {len(line)} characters; {LONGEST_KEY} at most", code="long"
+            )
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(map(str, value)) if isinstance(value, list) else value
@@ -113,8 +177,11 @@ class LinesField(forms.CharField):
 
 
 class EmailLinesField(LinesField):
-    def clean(self, value: Any) -> Any:
-        addresses = super().clean(value)
-        for address in addresses:
-            forms.EmailField().clean(address)
-        return addresses
+    def check_line(self, line: str) -> None:
+        printable(line)
+        try:
+            validate_email(line)
+        except ValidationError as error:
+            raise ValidationError(
+                f"{line[:80]!r} is not an e-mail address", code="invalid"
+            ) from error

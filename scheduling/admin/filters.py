@@ -1,14 +1,17 @@
-"""The filters of the list of jobs."""
+"""The filters of the lists of jobs, runs and targets."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 
 from scheduling import clock
+from scheduling.admin.base import is_id
 from scheduling.models import Job, Run, Target
 
 
@@ -48,6 +51,15 @@ class StateFilter(admin.SimpleListFilter):
             case "overridden":
                 return queryset.exclude(overrides={})
         return queryset
+
+
+class JobFilter(AutocompleteSelectFilter):  # type: ignore[misc]
+    """Runs and targets of one job, found by typing its name."""
+
+    def __init__(self, field: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(field, *args, **kwargs)
+        if not all(is_id(field.target_field, asked) for asked in self.lookup_val or ()):
+            raise IncorrectLookupParameters
 
 
 class QueueFilter(admin.SimpleListFilter):

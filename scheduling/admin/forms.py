@@ -29,10 +29,13 @@ from scheduling.admin.fields import (
     refuse_if_over,
 )
 from scheduling.declarations.columns import as_text
-from scheduling.models import Job, Target
+from scheduling.models import Job, Resource, Target
 from scheduling.models.job import Kind
 from scheduling.policies import CatchUp
 
+SECOND = timedelta(seconds=1)
+HIGHEST_PRIORITY = 255  # what AMQP allows
+LONGEST_NAME = 200  # of a queue, as runs keep it
 OPTIONS = {"queue", "exchange", "routing_key", "priority", "headers"}
 SCHEDULE_HELP = format_html(
     "{} <code>every 5m</code> <code>cron 0 3 * * * tz Europe/Berlin</code> "
@@ -44,10 +47,18 @@ SCHEDULE_HELP = format_html(
 
 class JobForm(ModelForm[Job]):
     schedule = ScheduleField(help_text=SCHEDULE_HELP)
-    catch_up_window = SpanField(required=False, help_text="Empty: one period, 1h to 7d")
-    start_within = SpanField(required=False, help_text="Empty: one period, at least 60s")
-    soft_limit = SpanField(required=False, help_text="Empty: a tenth before the hard limit")
-    hard_limit = SpanField(required=False, help_text="Empty: 5m inside the worker, else 2m")
+    catch_up_window = SpanField(
+        required=False, at_least=SECOND, help_text="Empty: one period, 1h to 7d"
+    )
+    start_within = SpanField(
+        required=False, at_least=SECOND, help_text="Empty: one period, at least 60s"
+    )
+    soft_limit = SpanField(
+        required=False, at_least=SECOND, help_text="Empty: a tenth before the hard limit"
+    )
+    hard_limit = SpanField(
+        required=False, at_least=SECOND, help_text="Empty: 5m inside the worker, else 2m"
+    )
     retry_delay = SpanField(
         initial=timedelta(minutes=1), help_text="Doubles with every failure ..."
     )
@@ -103,7 +114,16 @@ class JobForm(ModelForm[Job]):
             raise forms.ValidationError(
                 f"{', '.join(unknown)}: no such option; there are {', '.join(sorted(OPTIONS))}"
             )
+        for name, value in options.items():
+            if problem := option_problem(name, value):
+                raise forms.ValidationError(f"{name} is {value!r}; {problem}")
         return options
+
+    def clean_scheduled_at_argument(self) -> str:
+        name = str(self.cleaned_data["scheduled_at_argument"])
+        if name and not name.isidentifier():
+            raise forms.ValidationError(f"{name!r} is no name of an argument")
+        return name
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -118,10 +138,22 @@ class JobForm(ModelForm[Job]):
         soft, hard = data.get("soft_limit"), data.get("hard_limit")
         if soft and hard and soft >= hard:
             self.add_error("soft_limit", "Must be shorter than the hard limit")
+        delay, most = data.get("retry_delay"), data.get("retry_delay_max")
+        if delay and most is not None and most < delay:
+            self.add_error("retry_delay_max", "Must not be shorter than the first delay")
         starts, ends = data.get("starts_at"), data.get("ends_at")
         if starts and ends and ends <= starts:
             self.add_error("ends_at", "Must be after the start")
         return data
+
+
+class ResourceForm(ModelForm[Resource]):
+    class Meta:
+        model = Resource
+        fields = ("key", "description", "labels")
+
+    def clean_labels(self) -> dict[str, Any]:
+        return expect_object(self.cleaned_data["labels"], 'such as {"country": "de"}')
 
 
 class TargetForm(ModelForm[Target]):
@@ -187,6 +219,23 @@ def show_preview(form: forms.Form | ModelForm[Any], *, name: str) -> None:
             "data-preview": reverse("admin:scheduling_job_preview"),
             "data-name": name,
         }
+
+
+def option_problem(name: str, value: Any) -> str:
+    """What a message could not be sent with; "" if it can."""
+    match name:
+        case "priority":
+            if type(value) is not int or not 0 <= value <= HIGHEST_PRIORITY:
+                return f"must be a whole number from 0 to {HIGHEST_PRIORITY}"
+        case "headers":
+            if not isinstance(value, dict):
+                return 'must be an object, such as {"team": "books"}'
+        case _:
+            if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
+                return f"must be a text of 1 to {LONGEST_NAME} characters"
+            if not value.isprintable():
+                return "must have only characters that can be seen"
+    return ""
 
 
 def expect_list(value: Any) -> list[Any]:

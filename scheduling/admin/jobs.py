@@ -109,7 +109,6 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
         "last_run",
         "health",
         "origin",
-        "marks",
     )
     list_display_links = ("name_and_task",)
     list_filter = (StateFilter, "declared_in", QueueFilter)
@@ -186,11 +185,11 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
         )
 
     @admin.display(description="schedule", ordering="schedule")
-    def schedule_shown(self, job: Job) -> SafeString:
+    def schedule_shown(self, job: Any) -> SafeString:
         return format_html(
             '<span class="bk-wrap" title="{}">{}</span>',
             job.schedule,
-            display.schedule_words(job.schedule),
+            ledger.sentence_of(job, job.facts),
         )
 
     @admin.display(description="next fire")
@@ -216,15 +215,17 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
 
     @admin.display(description="state")
     def health(self, job: Any) -> SafeString:
-        return overview.health_badge(job, job.facts, all_paused=job.all_paused, now=clock.now())
+        now = clock.now()
+        state = overview.health_badge(job, job.facts, all_paused=job.all_paused, now=now)
+        return format_html(
+            '<span class="bk-badges bk-tight">{} {}</span>',
+            state,
+            display.marks(job, now, is_running=job.facts.running > 0),
+        )
 
     @admin.display(description="declared in", ordering="declared_in")
     def origin(self, job: Job) -> str:
         return job.get_declared_in_display()
-
-    @admin.display(description="marks")
-    def marks(self, job: Job) -> SafeString:
-        return display.marks(job, clock.now())
 
     # --- form
 

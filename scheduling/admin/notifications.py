@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
@@ -28,6 +31,14 @@ class NotificationAdmin(ReadOnly, NeverCounted, ModelAdmin[Notification]):
     )  # fmt: skip
     readonly_fields = ("event_shown", "run_link")
     actions = None
+
+    def get_fields(self, request: HttpRequest, obj: Notification | None = None) -> Any:
+        """Without the detail, which quotes what the run wrote, for those who may not see that."""
+        may_see = request.user.has_perm("scheduling.view_run_output")
+        return self.fields if may_see else [name for name in self.fields if name != "detail"]
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return not lookup.startswith("detail") and super().lookup_allowed(lookup, value, request)
 
     @admin.display(description="event", ordering="event")
     def event_shown(self, notification: Notification) -> SafeString:

@@ -6,6 +6,7 @@ asks the question first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,7 @@ Operable = TypeVar("Operable", Job, Target)
 
 # More would neither fit into a form nor be meant one by one.
 MOST_AT_ONCE = 500
+ID = re.compile(r"[0-9]{1,18}")  # what every database takes for a number
 
 if TYPE_CHECKING:
 
@@ -140,7 +142,7 @@ class Operations(_Base[Operable]):
         if not self.has_pause_permission(request):
             raise PermissionDenied
         asked = request.POST if request.method == "POST" else request.GET
-        ids = [value for value in asked.getlist("id") if value.isdecimal()][:MOST_AT_ONCE]
+        ids = [value for value in asked.getlist("id") if ID.fullmatch(value)][:MOST_AT_ONCE]
         subjects = self.get_queryset(request).filter(pk__in=ids)
         form = form_class(request.POST if request.method == "POST" else None)
         if not form.is_valid():

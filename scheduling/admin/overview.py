@@ -81,7 +81,7 @@ def of(job: Job, request: HttpRequest) -> Overview:
     return Overview(
         job=job,
         health=health_badge(job, facts, all_paused=all_paused, now=now),
-        sentence="" if schedule is None else schedule.sentence(),
+        sentence="" if problem else ledger.sentence_of(job, facts),
         problem=problem,
         clock=timezone.get_current_timezone_name(),
         zone=zone_of(schedule),
@@ -115,6 +115,8 @@ def health_badge(job: Job, facts: JobFacts, *, all_paused: bool, now: datetime) 
     state = ledger.derive_state(job, facts, paused=all_paused or job.is_paused(now))
     tone = "blue" if facts.running else TONES[state]
     title = f"{facts.running} running, {facts.queued} queued"
+    if state is JobState.STOPPED and job.is_paused(now):
+        title = f"Paused by {job.paused_by}: {job.pause_reason}"
     shown = display.badge(state.value, tone, title)
     if facts.failing and state is not JobState.FAILED:
         return format_html("{} {}", shown, display.badge("Failing", "red"))
@@ -216,8 +218,10 @@ def _why_no_fires(
         return "It is retired and fires no more."
     if all_paused or job.is_paused(now):
         return "Nothing while it is paused."
-    if plain is None and facts.targets:
-        return "Its targets each have their own."
+    if facts.own_schedules:
+        return "None of its own: look at its targets."
+    if facts.follows:
+        return "None of its own: it runs after another job."
     if plain is not None and plain.parked == "open":
         return "It counts from the end of the run that is open."
     return "Nothing: it runs when somebody or another job asks for it."

@@ -13,22 +13,30 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
 
-from scheduling import clock, runs
+from scheduling import clock, ledger, runs
 from scheduling.admin import display, overview
-from scheduling.admin.base import ModelAdmin, NeverCounted, SmallJson
-from scheduling.admin.forms import TargetForm
+from scheduling.admin.base import ChangeList, ModelAdmin, NeverCounted, SmallJson
+from scheduling.admin.filters import JobFilter
+from scheduling.admin.forms import ResourceForm, TargetForm
 from scheduling.admin.operations import Operations
+from scheduling.declarations.columns import as_text
 from scheduling.models import Resource, Run, State, Target
 
 
 @admin.register(Resource)
 class ResourceAdmin(NeverCounted, SmallJson, ModelAdmin[Resource]):
-    list_display = ("key", "description", "labels", "last_seen")
+    form = ResourceForm
+    list_display = ("key", "description", "labels_shown", "last_seen")
     search_fields = ("key", "description")
     fields = ("key", "description", "labels", "first_seen_at", "last_seen_at")
     readonly_fields = ("first_seen_at", "last_seen_at")
+
+    @admin.display(description="labels")
+    def labels_shown(self, resource: Resource) -> SafeString:
+        if not resource.labels:
+            return display.NOTHING
+        return format_html("{}", as_text(resource.labels))
 
     @admin.display(description="last seen", ordering="last_seen_at")
     def last_seen(self, resource: Resource) -> SafeString:
@@ -60,13 +68,23 @@ class TargetStateFilter(admin.SimpleListFilter):
         return queryset.filter(retired_at__isnull=True)
 
 
+class TargetChangeList(ChangeList):
+    """Knows after which jobs those on the page run."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        follows = ledger.follows_of({target.job_id for target in self.result_list})
+        for target in self.result_list:
+            target.follows = follows.get(target.job_id, ())
+
+
 @admin.register(Target)
 class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target]):
     form = TargetForm
     change_form_template = "scheduling/target_form.html"
     list_display = ("which", "schedule_shown", "next_fire", "standing", "last_good")
     list_display_links = ("which",)
-    list_filter = (TargetStateFilter, ("job", AutocompleteSelectFilter))
+    list_filter = (TargetStateFilter, ("job", JobFilter))
     list_filter_submit = True
     list_fullwidth = True
     ordering = ("job__name", "key")
@@ -93,6 +111,9 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
 
     # --- list
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return TargetChangeList
+
     @admin.display(description="target", ordering="job__name")
     def which(self, target: Target) -> SafeString:
         return format_html(
@@ -104,11 +125,11 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         )
 
     @admin.display(description="schedule")
-    def schedule_shown(self, target: Target) -> SafeString:
+    def schedule_shown(self, target: Any) -> SafeString:
         return format_html(
             '<span class="bk-wrap" title="{}">{}</span>{}',
             target.schedule_text,
-            display.schedule_words(target.schedule_text),
+            display.schedule_words(target.schedule_text, follows=target.follows),
             format_html(" {}", display.badge("its own", "blue")) if target.schedule else "",
         )
 
@@ -164,7 +185,10 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         return {
             "target": target,
             "standing": self.standing(target),
-            "schedule": display.schedule_words(target.schedule_text),
+            "schedule": display.schedule_words(
+                target.schedule_text,
+                follows=ledger.follows_of([target.job_id]).get(target.job_id, ()),
+            ),
             "text": target.schedule_text,
             "times": [
                 (name.removesuffix("_at").replace("_", " "), display.moment(value, now))

@@ -15,13 +15,17 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
 from scheduling import clock, runs
 from scheduling.admin import calendar, display, run_page
 from scheduling.admin.base import ModelAdmin, NeverCounted, ReadOnly, page_context
+from scheduling.admin.filters import JobFilter
 from scheduling.errors import UnknownRun
 from scheduling.models import Run
+
+# Shown to those who may see what a run wrote.
+WRITTEN = ("output", "error", "kwargs")
 
 
 @admin.register(Run)
@@ -41,7 +45,7 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
         ("state", ChoicesCheckboxFilter),
         ("reason", ChoicesCheckboxFilter),
         ("cause", ChoicesCheckboxFilter),
-        ("job", AutocompleteSelectFilter),
+        ("job", JobFilter),
     )
     list_filter_submit = True
     list_fullwidth = True
@@ -55,7 +59,13 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        return super().get_queryset(request).defer("output", "error", "kwargs")
+        return super().get_queryset(request).defer(*WRITTEN)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Nor is what a run wrote to be guessed letter by letter, as in `?output__startswith=a`."""
+        if lookup.split("__")[0] in WRITTEN:
+            return False
+        return super().lookup_allowed(lookup, value, request)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Run], search_term: str

@@ -98,12 +98,20 @@ def solar_after(event: Any, latitude: Any, longitude: Any, after: datetime) -> O
     return Once(found.replace(microsecond=0) + timedelta(seconds=1))
 
 
+def seconds(value: Any) -> timedelta | None:
+    """Read what Celery takes for a span: seconds or a timedelta; None if it is neither."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return timedelta(seconds=value)
+        except (OverflowError, ValueError):  # infinite, or not a number
+            return None
+    return value if isinstance(value, timedelta) else None
+
+
 def schedule_of(value: Any, zone: str) -> Schedule:
     """Read the `schedule` of an entry in CELERY_BEAT_SCHEDULE. Raises InvalidSchedule."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = timedelta(seconds=value)
-    if isinstance(value, timedelta):
-        return every_of(value)
+    if (interval := seconds(value)) is not None:
+        return every_of(interval)
     if isinstance(value, celery.crontab):
         return cron_of(value, zone)
     if type(value) is celery.schedule:

@@ -9,12 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import DurationField
 from django.utils.duration import duration_iso_string
 
 from scheduling import runs
 from scheduling.errors import InvalidSpan
-from scheduling.models import Job
+from scheduling.models import Job, Target
 from scheduling.registry import Declaration
 from scheduling.schedules import Schedule
 from scheduling.spans import format_span, parse_span
@@ -108,6 +109,8 @@ def write(
     New cursors lie strictly after `after` (default: now).
     """
     changed = {field: value for field, value in wanted.items() if getattr(job, field) != value}
+    if TIMING.intersection(changed) and connection.in_atomic_block:
+        runs.lock_targets(Target.objects.filter(job=job, retired_at=None))
     plain = {f: v for f, v in changed.items() if f not in TIMING or f == "runs_left"}
     if plain:
         Job.objects.filter(pk=job.pk).update(**plain, updated_at=now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from datetime import time, timedelta
 from importlib import import_module
@@ -13,20 +12,14 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import find_commands
 
+from scheduling import declared_values as read
 from scheduling.declarations.problem import Problem
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
 from scheduling.policies import CatchUp, Overlap
-from scheduling.registry import (
-    Declaration,
-    FollowUpRule,
-    as_names,
-    as_overlap,
-    as_schedule,
-    as_span,
-)
-from scheduling.schedules import Every, Manual, Schedule, Times
+from scheduling.registry import LONGEST_DESCRIPTION, Declaration, FollowUpRule, followed
+from scheduling.schedules import Every, Schedule, Times
+from scheduling.spans import LONGEST
 
-LONGEST_DESCRIPTION = 200
 ATTRIBUTES = frozenset(
     {
         # when
@@ -79,7 +72,7 @@ def read_commands() -> tuple[list[Declaration], list[Problem]]:
             found = _declaration(name, app_names)
         except InvalidDeclaration as error:
             problems.append(Problem(text=str(error), declared_in="command", name=name))
-        except Exception as error:  # the team's code: it may raise anything
+        except (Exception, SystemExit) as error:  # the team's code: it may raise anything
             text = f"Command {name!r} cannot be imported: {type(error).__name__}: {error}"
             problems.append(Problem(text=text, declared_in="command", name=name))
         else:
@@ -113,54 +106,64 @@ def _declaration(name: str, app_names: list[str]) -> Declaration | None:
 
 def declaration_of(name: str, command: type) -> Declaration:
     """Read one command's `ScheduledJob`. Raises InvalidDeclaration."""
-    given = _attributes(name, command.ScheduledJob)  # type: ignore[attr-defined]
-    try:
-        return Declaration(
-            name=name,
-            kind="command",
-            declared_in="command",
-            command=name,
-            description=_description(name, given.get("description") or command.help),  # type: ignore[attr-defined]
-            schedule=_schedule(name, given),
-            internal=_flag(name, given, "internal"),
-            kwargs=_kwargs(name, given.get("kwargs") or {}),
-            options={"queue": given["queue"]} if given.get("queue") else {},
-            scheduled_at_argument=given.get("scheduled_at") or "",
-            catch_up=CatchUp(given.get("catch_up", CatchUp.LATEST)),
-            catch_up_window=as_span(given.get("catch_up_window"), name, "catch_up_window"),
-            overlap=as_overlap(given.get("overlap", Overlap.SKIP), name),
-            start_within=as_span(given.get("start_within"), name, "start_within"),
-            soft_limit=as_span(given.get("soft_limit"), name, "soft_limit"),
-            hard_limit=_hard_limit(name, given),
-            retries=_retries(name, given.get("retries", 0)),
-            retry_delay=as_span(given.get("retry_delay"), name, "retry_delay")
-            or timedelta(seconds=60),
-            retry_delay_max=as_span(given.get("retry_delay_max"), name, "retry_delay_max")
-            or timedelta(hours=1),
-            rerun_if_lost=_flag(name, given, "rerun_if_lost"),
-            locks=_names(name, given, "locks"),
-            notify_on_success=_flag(name, given, "default_notify_on_success"),
-            notify_still_failing=_flag(name, given, "notify_still_failing"),
-            recipients=_names(name, given, "recipients"),
-            # Jobs are known by their command's name, so `app.command` names `command`.
-            follow_ups=tuple(
-                FollowUpRule(follower=follower.rpartition(".")[2], on="any")
-                for follower in _names(name, given, "trigger_next_jobs")
-            ),
-            after=(
-                *(FollowUpRule(follower=n, on="success") for n in _names(name, given, "after")),
-                *(
-                    FollowUpRule(follower=n, on="failure")
-                    for n in _names(name, given, "after_failure")
-                ),
-                *(FollowUpRule(follower=n, on="any") for n in _names(name, given, "after_any")),
-            ),
-            should_run=_hook(name, given.get("should_run")),
-        )
-    except InvalidDeclaration:
-        raise
-    except ValueError as error:  # a policy or a schedule that does not exist
-        raise InvalidDeclaration(f"Job {name!r}: {error}") from error
+    declared = command.ScheduledJob  # type: ignore[attr-defined]
+    if not isinstance(declared, type):
+        raise InvalidDeclaration(f"Job {name!r}: ScheduledJob is {declared!r}; write a class")
+    given = _attributes(name, declared)
+
+    def flag(attribute: str) -> bool:
+        return read.as_flag(given.get(attribute, False), name, attribute)
+
+    def span(attribute: str) -> timedelta | None:
+        return read.as_span(given.get(attribute), name, attribute)
+
+    def names(attribute: str) -> tuple[str, ...]:
+        return read.as_names(given.get(attribute), name, attribute)
+
+    queue = read.as_text(given.get("queue"), name, "queue")
+    hard_limit = _timeout(name, given["timeout"]) if "timeout" in given else span("hard_limit")
+    read.require_limits(span("soft_limit"), hard_limit, name)
+    return Declaration(
+        name=read.as_name(name),
+        kind="command",
+        declared_in="command",
+        command=name,
+        description=_description(
+            name,
+            read.as_text(given.get("description"), name, "description") or command.help,  # type: ignore[attr-defined]
+        ),
+        schedule=_schedule(name, given),
+        internal=flag("internal"),
+        kwargs=read.as_kwargs(given.get("kwargs"), name),
+        options={"queue": queue} if queue else {},
+        scheduled_at_argument=read.as_text(given.get("scheduled_at"), name, "scheduled_at"),
+        catch_up=read.as_catch_up(given.get("catch_up", CatchUp.LATEST), name),
+        catch_up_window=span("catch_up_window"),
+        overlap=read.as_overlap(given.get("overlap", Overlap.SKIP), name),
+        start_within=span("start_within"),
+        soft_limit=span("soft_limit"),
+        hard_limit=hard_limit,
+        retries=read.as_retries(given.get("retries", 0), name),
+        retry_delay=span("retry_delay") or timedelta(seconds=60),
+        retry_delay_max=span("retry_delay_max") or timedelta(hours=1),
+        rerun_if_lost=flag("rerun_if_lost"),
+        locks=names("locks"),
+        notify_on_success=flag("default_notify_on_success"),
+        notify_still_failing=flag("notify_still_failing"),
+        recipients=names("recipients"),
+        # Jobs are known by their command's name, so `app.command` names `command`.
+        follow_ups=tuple(
+            FollowUpRule(follower=follower.rpartition(".")[2], on="any")
+            for follower in names("trigger_next_jobs")
+        ),
+        after=followed(
+            name,
+            success=given.get("after"),
+            failure=given.get("after_failure"),
+            any=given.get("after_any"),
+        ),
+        should_run=read.as_hook(given.get("should_run"), name),
+    )
 
 
 def _attributes(name: str, declared: type) -> dict[str, Any]:
@@ -203,30 +206,28 @@ def _schedule(name: str, given: Mapping[str, Any]) -> Schedule:
                     f"Job {name!r}: scheduled_times is {times!r}; give a list of datetime.time"
                 )
             return Times(*times, tz=settings.TIME_ZONE)
-        if "schedule" in given:
-            return as_schedule(given["schedule"], name)
     except InvalidSchedule as error:
         raise InvalidDeclaration(f"Job {name!r}: {error}") from error
-    return Manual()
+    return read.as_schedule(given.get("schedule"), name)
 
 
-def _hard_limit(name: str, given: Mapping[str, Any]) -> timedelta | None:
-    """`timeout` is a timedelta or, as teams know it, a number of minutes."""
-    timeout = given.get("timeout")
-    if timeout is None:
-        return as_span(given.get("hard_limit"), name, "hard_limit")
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
-        timeout = timedelta(minutes=timeout)
-    if not isinstance(timeout, timedelta) or timeout <= timedelta(0):
+def _timeout(name: str, value: object) -> timedelta:
+    """A timedelta or, as teams know it, a number of minutes."""
+    span = value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            span = timedelta(minutes=value)
+        except (OverflowError, ValueError):  # infinite, or not a number
+            span = None
+    if not isinstance(span, timedelta) or not timedelta(0) < span <= LONGEST:
         raise InvalidDeclaration(
-            f"Job {name!r}: timeout is {given['timeout']!r}; "
-            "give a positive timedelta or number of minutes"
+            f"Job {name!r}: timeout is {value!r}; give a positive timedelta or number of minutes"
         )
-    return timeout
+    return span
 
 
 def _description(name: str, text: object) -> str:
-    text = str(text).strip()
+    text = "" if text is None else str(text).strip()
     if not text:
         raise InvalidDeclaration(
             f"Job {name!r}: the command has no help; say in `help` what it does"
@@ -237,45 +238,3 @@ def _description(name: str, text: object) -> str:
             f"shorten it to {LONGEST_DESCRIPTION}, or give ScheduledJob a `description`"
         )
     return text
-
-
-def _flag(name: str, given: Mapping[str, Any], attribute: str) -> bool:
-    value = given.get(attribute, False)
-    if not isinstance(value, bool):
-        raise InvalidDeclaration(f"Job {name!r}: {attribute} is {value!r}; give True or False")
-    return value
-
-
-def _retries(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidDeclaration(f"Job {name!r}: retries is {value!r}; give a number from 0")
-    return value
-
-
-def _names(name: str, given: Mapping[str, Any], attribute: str) -> tuple[str, ...]:
-    value = given.get(attribute, ())
-    if not isinstance(value, str | list | tuple) or not all(isinstance(n, str) for n in value):
-        raise InvalidDeclaration(
-            f"Job {name!r}: {attribute} is {value!r}; give a name or a list of names"
-        )
-    return as_names(value)
-
-
-def _kwargs(name: str, value: object) -> dict[str, Any]:
-    try:
-        copy = json.loads(json.dumps(value))
-    except (TypeError, ValueError):
-        copy = None
-    if not isinstance(copy, dict):
-        raise InvalidDeclaration(
-            f"Job {name!r}: kwargs is {value!r}; give the command's options as JSON values by name"
-        )
-    return copy
-
-
-def _hook(name: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise InvalidDeclaration(
-            f"Job {name!r}: should_run is {value!r}; give a staticmethod or classmethod"
-        )
-    return value

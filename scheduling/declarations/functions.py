@@ -18,7 +18,7 @@ def import_jobs() -> list[Problem]:
             continue
         try:
             import_module(f"{app.name}.jobs")
-        except Exception as error:  # the team's code: it may raise anything
+        except (Exception, SystemExit) as error:  # the team's code: it may raise anything
             problems.append(
                 Problem(
                     text=f"{app.name}.jobs cannot be imported: {type(error).__name__}: {error}",

@@ -77,6 +77,10 @@ def sync_rows(pks: Iterable[int] | None, *, now: datetime) -> Changes:
     for followed in _followed(wanted):
         if followed.job is not None and row_jobs.is_in_step(followed):
             changes.unchanged.append(followed.job.name)
+            if followed.job.schedule_error:  # as long as it stands, not only when it is new
+                changes.problems.append(
+                    f"Periodic task {followed.row.name!r}: {followed.job.schedule_error}"
+                )
             continue
         name = followed.row.name
         try:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models.signals import post_delete, post_save
 from django_celery_beat.models import (
     ClockedSchedule,
@@ -17,10 +17,13 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from scheduling import clock, redis
+from scheduling import clock, redis, runs
+from scheduling.db import patience
 from scheduling.declarations import periodic
 
 logger = logging.getLogger(__name__)
+
+BUSY_FOR_MS = 300
 
 # Schedule model -> the field of PeriodicTask that refers to it
 SCHEDULES = {
@@ -32,6 +35,8 @@ SCHEDULES = {
 
 
 def connect() -> None:
+    if periodic.record_fires not in runs.fire_listeners:
+        runs.fire_listeners.append(periodic.record_fires)
     post_save.connect(row_saved, sender=PeriodicTask, dispatch_uid="scheduling.row_saved")
     post_delete.connect(row_deleted, sender=PeriodicTask, dispatch_uid="scheduling.row_deleted")
     post_save.connect(rows_changed, sender=PeriodicTasks, dispatch_uid="scheduling.rows_changed")
@@ -62,9 +67,14 @@ def schedule_saved(sender: type, instance: Any, raw: bool = False, **kwargs: Any
 
 
 def _follow(pks: Iterable[int]) -> None:
-    """Whatever fails here, the user's save stands; beats look again soon."""
+    """Whatever fails here, the user's save stands; beats look again soon.
+
+    The save holds the row, which a claim of its target is about to write: the claim goes first.
+    """
     try:
-        with transaction.atomic():
+        with transaction.atomic(), patience(BUSY_FOR_MS):
             periodic.sync_rows(pks, now=clock.now())
+    except OperationalError as error:
+        logger.info("Edited periodic tasks %s are left to the beats: %s", pks, error)
     except Exception:
         logger.exception("Edited periodic tasks %s could not be followed yet", pks)

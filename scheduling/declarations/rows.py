@@ -58,6 +58,7 @@ def _json(row: PeriodicTask, field: str, shape: type) -> Any:
     text = getattr(row, field) or json.dumps(shape())
     try:
         value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # Python reads NaN and Infinity, databases do not
     except ValueError:
         value = None
     if not isinstance(value, shape):

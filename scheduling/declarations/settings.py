@@ -11,10 +11,12 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 
-from scheduling.declarations.celery_schedules import schedule_of
+from scheduling import declared_values as read
+from scheduling.declarations.celery_schedules import schedule_of, seconds
 from scheduling.declarations.problem import Problem
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
 from scheduling.registry import Declaration
+from scheduling.spans import LONGEST
 
 # Celery's own, for a result backend that Beatkeeper does not need.
 IGNORED = frozenset({"celery.backend_cleanup"})
@@ -31,7 +33,7 @@ def read_settings() -> tuple[list[Declaration], list[Problem]]:
             declarations.append(declaration_of(name, entry))
         except (InvalidDeclaration, InvalidSchedule) as error:
             text = f"CELERY_BEAT_SCHEDULE {name!r}: {error}"
-            problems.append(Problem(text=text, declared_in="settings", name=name))
+            problems.append(Problem(text=text, declared_in="settings", name=str(name)))
     return declarations, problems
 
 
@@ -50,14 +52,20 @@ def declaration_of(name: str, entry: Mapping[str, Any]) -> Declaration:
     """Read one entry. Raises InvalidDeclaration or InvalidSchedule."""
     if not isinstance(entry, Mapping):
         raise InvalidDeclaration(f"is {entry!r}; give a dict with task and schedule")
-    if len(name) > 200:
-        raise InvalidDeclaration(f"has a name of {len(name)} characters; at most 200 are kept")
+    read.as_name(name)
     _refuse_unknown(entry, KEYS, "key")
     for key in ("task", "schedule"):
-        if not entry.get(key):
+        if entry.get(key) in (None, ""):
             raise InvalidDeclaration(f"has no {key!r}; give one")
+    if not isinstance(entry["task"], str):
+        raise InvalidDeclaration(f"has the task {entry['task']!r}; give the name of one")
     options = entry.get("options") or {}
+    if not isinstance(options, Mapping) or not isinstance(options.get("headers") or {}, Mapping):
+        raise InvalidDeclaration(f"has options {options!r}; give a dict, and headers as a dict")
     _refuse_unknown(options, OPTIONS, "option")
+    hard_limit = _span(options.get("time_limit"), "time_limit")
+    soft_limit = _span(options.get("soft_time_limit"), "soft_time_limit")
+    read.require_limits(soft_limit, hard_limit, name)
     routing = {
         key: options[key] for key in ROUTING if options.get(key) is not None and key != "headers"
     }
@@ -65,14 +73,14 @@ def declaration_of(name: str, entry: Mapping[str, Any]) -> Declaration:
         name=name,
         kind="task",
         declared_in="settings",
-        task=str(entry["task"]),
+        task=entry["task"],
         schedule=schedule_of(entry["schedule"], timezone()),
         args=tuple(_json(entry.get("args") or (), "args", list)),
         kwargs=_json(entry.get("kwargs") or {}, "kwargs", dict),
         options=_json({**routing, "headers": with_name(name, options)}, "options", dict),
         start_within=_span(options.get("expires", options.get("expire_seconds")), "expires"),
-        hard_limit=_span(options.get("time_limit"), "time_limit"),
-        soft_limit=_span(options.get("soft_time_limit"), "soft_time_limit"),
+        hard_limit=hard_limit,
+        soft_limit=soft_limit,
     )
 
 
@@ -91,7 +99,7 @@ def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], what: str)
 
 def _json(value: Any, what: str, shape: type) -> Any:
     try:
-        copy = json.loads(json.dumps(value))
+        copy = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         copy = None
     if not isinstance(copy, shape):
@@ -100,12 +108,11 @@ def _json(value: Any, what: str, shape: type) -> Any:
 
 
 def _span(value: Any, what: str) -> timedelta | None:
-    if value is None or isinstance(value, timedelta):
-        span = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        span = timedelta(seconds=value)
-    else:
+    if value is None:
+        return None
+    span = seconds(value)
+    if span is None:
         raise InvalidDeclaration(f"has {what} {value!r}; give seconds or a timedelta")
-    if span is not None and span <= timedelta(0):
-        raise InvalidDeclaration(f"has {what} {value!r}; give more than 0 seconds")
+    if not timedelta(0) < span <= LONGEST:
+        raise InvalidDeclaration(f"has {what} {value!r}; give more than 0 seconds, up to a century")
     return span

@@ -8,7 +8,10 @@ from django.db import models
 
 
 class Pausable(models.Model):
-    """Told not to fire: who, when, why, until. Written by `runs.pause` and `runs.resume` only."""
+    """Told not to fire: who, when, why, until. Written by `runs.pause` and `runs.resume` only.
+
+    `paused_until` without `paused_at`: resumed, and `runs.recover` looks then whether all go on.
+    """
 
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
     paused_by = models.CharField(max_length=150, blank=True, editable=False)

@@ -7,15 +7,17 @@ conditional UPDATE or a constraint. Whoever moves a run or a cursor holds its ta
 from __future__ import annotations
 
 from scheduling.runs.attempts import Started, renew, start, stop_requested, wait_for_seat
-from scheduling.runs.claim import Claim, ClaimedFire, claim
-from scheduling.runs.ends import Result, decline, finish, hand_back, lose, refuse_unknown
+from scheduling.runs.claim import claim, metered
+from scheduling.runs.ends import Result, decline, finish, hand_back, lose, refuse
 from scheduling.runs.foreign import record_foreign
 from scheduling.runs.operate import cancel, installation, pause, resume, trigger
 from scheduling.runs.recover import Recovered, recover
 from scheduling.runs.seats import seat_keys
+from scheduling.runs.settle import Claim, ClaimedFire, fire_listeners
 from scheduling.runs.targets import (
     add_target,
     adopt,
+    lock_targets,
     reschedule,
     reschedule_target,
     retire,
@@ -36,13 +38,16 @@ __all__ = [
     "claim",
     "decline",
     "finish",
+    "fire_listeners",
     "hand_back",
     "installation",
+    "lock_targets",
     "lose",
+    "metered",
     "pause",
     "record_foreign",
     "recover",
-    "refuse_unknown",
+    "refuse",
     "renew",
     "reschedule",
     "reschedule_target",

@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from scheduling import redis
 from scheduling.conf import conf
 from scheduling.context import CurrentRun
 from scheduling.db import short_transaction
-from scheduling.models import Cause, Installation, Job, Reason, Run, State, Target
+from scheduling.errors import InvalidSchedule
+from scheduling.models import Cause, Installation, Job, Parked, Reason, Run, State, Target
 from scheduling.runs import ends, log, seats
-from scheduling.runs.cursors import lock_target
+from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,10 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
         busy = seats.busy_key(taken, run)
         if busy is not None:
             _wait(run, now=now, waiting_for=busy)
+            if run.waiting_for not in ("", busy):
+                # It was first in another line, which need not stand still with it.
+                seats.wake([run.waiting_for], now=now)
+                redis.ring_on_commit()
             return None
         token = 1 + max([target.token, *(seat.token for seat in taken)])
         accepted = Run.objects.filter(pk=run.pk, attempt=attempt, state=State.QUEUED).update(
@@ -96,7 +102,8 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
             return None
         seats.take(taken, run, token=token, now=now)
         target.token, target.last_started_at = token, now
-        target.save(update_fields=("token", "last_started_at"))
+        _await_end(target, job)
+        target.save(update_fields=("token", "last_started_at", *CURSOR_FIELDS))
         run.state, run.reason, run.started_at, run.worker, run.token = (
             State.RUNNING,
             "",
@@ -114,6 +121,20 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
         args=list(job.args),
         kwargs=_arguments(run, job, target),
     )
+
+
+def _await_end(target: Target, job: Job) -> None:
+    """Take the cursor away from a pause between runs: it begins anew when this run, also one by
+    hand, has ended.
+    """
+    if target.next_fire_at is None:
+        return
+    try:
+        is_anchored = schedule_of(target, job).is_anchored
+    except InvalidSchedule:
+        return  # the claim puts it aside with an error
+    if not is_anchored:
+        park(target, Parked.OPEN)
 
 
 def _arguments(run: Run, job: Job, target: Target) -> dict[str, Any]:
@@ -160,19 +181,15 @@ def _wait(run: Run, *, now: datetime, waiting_on: Run | None = None, waiting_for
 
 
 def wait_for_seat(run_id: UUID, attempt: int, *, key: str, now: datetime) -> bool:
-    """Let a run wait because Redis says that `key` is held.
+    """Let a run wait because Redis says that `key` is held, by a run that runs.
 
-    Redis may be wrong (the holder is long gone): the run is published again after a lease, and
-    then the key has lapsed or the database says who holds the seat.
+    Nobody looks at the seat here, so that it may be free by now; `recover` then wakes the first in
+    line. Nothing is published again merely because the holder takes its time.
     """
     run = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).first()
     if run is None:
         return False
-    with short_transaction():
-        _wait(run, now=now, waiting_for=key)
-        Run.objects.filter(pk=run.pk, attempt=attempt, state=State.QUEUED).update(
-            publish_at=now + conf.lease
-        )
+    _wait(run, now=now, waiting_for=key)
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from scheduling.models import Job, Parked, Target
 from scheduling.schedules import Schedule, parse
@@ -47,6 +47,12 @@ class Ending(Schedule):
 
     def between(self, after: datetime, until: datetime, *, name: str = "") -> Iterator[datetime]:
         return self.inner.between(after, min(until, self.ends_at), name=name)
+
+    def period(self, at: datetime, *, name: str = "") -> timedelta | None:
+        return self.inner.period(at, name=name)
+
+    def after_end(self, ended: datetime) -> datetime | None:
+        return self.inner.after_end(ended)
 
 
 def within_life(job: Job, moment: datetime | None) -> datetime | None:

@@ -131,21 +131,13 @@ def lose(
         return _requeue(run, reason=Reason.LOST, ready_at=now, now=now, **known)
 
 
-def refuse_unknown(run_id: UUID, attempt: int, *, now: datetime) -> bool:
-    """Record that the worker which got the message knows no such task."""
+def refuse(run_id: UUID, attempt: int, *, reason: Reason, error: str, now: datetime) -> bool:
+    """Fail a queued run that no worker can ever start: its task is unknown, or cannot be sent."""
     with short_transaction():
         run = _locked(Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED))
         if run is None:
             return False
-        return _end(
-            run,
-            State.FAILED,
-            reason=Reason.UNKNOWN_TASK,
-            now=now,
-            leaving=State.QUEUED,
-            error=f"No worker on queue {run.queue or 'celery'!r} knows this task; "
-            "deploy the code there, or correct the job",
-        )
+        return _end(run, State.FAILED, reason=reason, now=now, leaving=State.QUEUED, error=error)
 
 
 def skip_queued(
@@ -243,6 +235,9 @@ def _end(
     assert target is not None
     assert job is not None
     ready = wake_waiters(run, now=now) + seats.release(run, now=now)
+    if leaving == State.QUEUED and run.waiting_for:
+        # It may have been the one that was woken for a free seat.
+        ready += seats.wake([run.waiting_for], now=now)
     ready += consequences.record(run, target, job, now=now)
     rearm_after_end(target, job, ended=now)
     target.save(update_fields=(*consequences.TARGET_FIELDS, *CURSOR_FIELDS))

@@ -22,9 +22,9 @@ from scheduling.models import (
     State,
     Target,
 )
+from scheduling.models.target import TargetQuerySet
 from scheduling.policies import CatchUp
 from scheduling.runs import ends, log, make
-from scheduling.runs.claim import Claim, insert, plan_for, settle
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     first_fire,
@@ -33,9 +33,14 @@ from scheduling.runs.cursors import (
     schedule_of,
     set_cursor,
 )
+from scheduling.runs.settle import settle_up_to
 
 Scope = Installation | Job | Target
 RESUME_BATCH = 500
+# A scope that is not paused, but has a `paused_until`, was resumed and is to be looked at again
+# then: later if whoever resumes it has not come to the end.
+UNFINISHED = timedelta(minutes=5)
+SETTLED = timedelta(seconds=5)
 
 
 def installation() -> Installation:
@@ -148,24 +153,41 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     changed: int = (
         type(scope)
         .objects.filter(pk=scope.pk, paused_at__isnull=False)
-        .update(paused_at=None, paused_by="", pause_reason="", paused_until=None)
+        .update(paused_at=None, paused_by="", pause_reason="", paused_until=now + UNFINISHED)
     )
     scope.refresh_from_db()
     if not changed:
         return False
     log.pausing(str(scope), "resumed", by, missed.value)
-    affected = Target.objects.filter(
+    affected = _of_scope(scope).filter(
         Q(parked=Parked.PAUSED) | Q(next_fire_at__lte=now), retired_at=None
     )
-    if isinstance(scope, Job):
-        affected = affected.filter(job=scope)
-    elif isinstance(scope, Target):
-        affected = affected.filter(pk=scope.pk)
     ids = list(affected.order_by("pk").values_list("pk", flat=True))
     for begin in range(0, len(ids), RESUME_BATCH):
         _resume_targets(ids[begin : begin + RESUME_BATCH], missed, now)
+    type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=now + SETTLED)
     redis.ring()
     return True
+
+
+def look_again(scope: Scope, *, now: datetime) -> int:
+    """Resume who is still parked a while after `scope` was resumed; give how many.
+
+    Whoever resumed it may have died halfway, and a claim may have parked a target by the pause
+    that was being lifted. What they missed is skipped.
+    """
+    left = _of_scope(scope).filter(parked=Parked.PAUSED, next_fire_at=None, retired_at=None)
+    ids = list(left.order_by("pk").values_list("pk", flat=True))
+    for begin in range(0, len(ids), RESUME_BATCH):
+        _resume_targets(ids[begin : begin + RESUME_BATCH], CatchUp.NONE, now)
+    type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=None)
+    return len(ids)
+
+
+def _of_scope(scope: Scope) -> TargetQuerySet:
+    if isinstance(scope, Job):
+        return Target.objects.filter(job=scope)
+    return Target.objects.filter(pk=scope.pk) if isinstance(scope, Target) else Target.objects.all()
 
 
 def _resume_targets(target_ids: list[int], missed: CatchUp, now: datetime) -> None:
@@ -178,7 +200,7 @@ def _resume_targets(target_ids: list[int], missed: CatchUp, now: datetime) -> No
             still = any(scope.is_paused(now) for scope in (everything, job, target))
             if not still and job.retired_at is None:
                 _resume_target(target, job, missed, now)
-                target.save(update_fields=(*CURSOR_FIELDS, "last_scheduled_at", "last_skipped_at"))
+                target.save(update_fields=CURSOR_FIELDS)
 
 
 def _resume_target(target: Target, job: Job, missed: CatchUp, now: datetime) -> None:
@@ -196,33 +218,6 @@ def _resume_target(target: Target, job: Job, missed: CatchUp, now: datetime) -> 
         else:
             set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
         return
-    if cursor is None or cursor > now:
-        set_cursor(target, cursor or first_fire(schedule, job, after=now, name=target.name))
-        return
-    open_runs = list(Run.objects.open().filter(target=target).order_by("created_at"))
-    claim = Claim()
-    set_cursor(target, cursor)
-    while target.next_fire_at is not None and target.next_fire_at <= now:
-        plan = plan_for(
-            target,
-            job,
-            schedule,
-            now=now,
-            catch_up=missed,
-            # A fire at this very moment belongs to the pause, too.
-            grace=-timedelta.resolution,
-            window=now - cursor,
-        )
-        settle(
-            target,
-            job,
-            schedule,
-            plan,
-            [*open_runs, *claim.runs],
-            now=now,
-            claim=claim,
-            resumed=True,
-        )
-    insert(claim.runs, claim.skips)
-    for run in (*claim.runs, *claim.skips):
-        log.changed(run, str(run.state))
+    set_cursor(target, cursor or first_fire(schedule, job, after=now, name=target.name))
+    if cursor is not None and cursor <= now:
+        settle_up_to(target, job, now=now, missed=missed)

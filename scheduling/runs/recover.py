@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from scheduling.db import short_transaction
+from django.db.models import Exists, OuterRef
+
+from scheduling.db import short_transaction, update_free
 from scheduling.models import Installation, Job, Parked, Reason, Run, Target
 from scheduling.models.run import OPEN_STATES
 from scheduling.runs import ends, operate, seats
@@ -34,7 +36,8 @@ def recover(*, now: datetime, reap: bool) -> Recovered:
     2. Skip queued runs that can no longer start in time.
     3. Wake runs whose reason to wait is gone.
     4. Arm targets that wait for the end of a run which has ended.
-    5. Resume what was paused until a moment that has passed.
+    5. Resume what was paused until a moment that has passed, and who was parked for a pause
+       that has ended meanwhile.
     """
     return Recovered(
         lost=_lose_lapsed(now) if reap else 0,
@@ -86,16 +89,21 @@ def _wake_forgotten(now: datetime) -> int:
         .exclude(waiting_on__state__in=OPEN_STATES)
     )
     forgotten = list(waiting.values_list("pk", flat=True)[:BATCH])
-    woken = waiting.filter(pk__in=forgotten).order_by().update(
-        waiting_on=None, publish_at=now, published_at=None
+    woken = update_free(
+        waiting.filter(pk__in=forgotten).order_by(),
+        waiting_on=None,
+        publish_at=now,
+        published_at=None,
     )
     keys = seats.free_keys_with_waiters()
     return woken + (seats.wake(keys, now=now) if keys else 0)
 
 
 def _arm_forgotten(now: datetime) -> int:
+    # The condition by NULL makes the partial index of open runs usable.
+    still_open = Run.objects.open().filter(target=OuterRef("pk"))
     forgotten = Target.objects.filter(parked=Parked.OPEN, next_fire_at__isnull=True).exclude(
-        runs__state__in=OPEN_STATES
+        Exists(still_open)
     )
     armed = 0
     for pk in list(forgotten.values_list("pk", flat=True)[:BATCH]):
@@ -113,4 +121,12 @@ def _resume_expired(now: datetime) -> int:
         *Job.objects.filter(paused_until__lte=now)[:BATCH],
         *Target.objects.filter(paused_until__lte=now)[:BATCH],
     ]
-    return sum(operate.resume(scope, by="the end of the pause", now=now) for scope in scopes)
+    resumed = 0
+    for scope in scopes:
+        if scope.paused_at is None or scope.paused_until is None:
+            resumed += operate.look_again(scope, now=now)
+        else:
+            # What was named for the end of the pause, or since, is not missed but due.
+            end = scope.paused_until - timedelta.resolution
+            resumed += operate.resume(scope, by="the end of the pause", now=end)
+    return resumed

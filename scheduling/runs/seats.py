@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.db.models import F
 
+from scheduling.db import update_free
 from scheduling.models import Job, Run, Seat, State, Target
 
 
@@ -77,8 +78,10 @@ def wake(keys: Sequence[str], *, now: datetime) -> int:
             .first()
         )
     ]
-    return Run.objects.filter(pk__in=first, state=State.QUEUED, published_at=None).update(
-        publish_at=now
+    return update_free(
+        # Not who is being published already: its stamp would miss it.
+        Run.objects.filter(pk__in=first, state=State.QUEUED, publish_at=None, published_at=None),
+        publish_at=now,
     )
 
 

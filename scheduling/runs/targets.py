@@ -11,10 +11,10 @@ from django.db.models import F, QuerySet
 from scheduling import redis
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Job, Parked, Reason, Resource, Run, Target
+from scheduling.models import Cause, Installation, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.job import ScheduleStretch
+from scheduling.policies import CatchUp
 from scheduling.runs import ends, log, make
-from scheduling.runs.claim import Claim, insert, plan_for, settle
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     first_fire,
@@ -23,6 +23,7 @@ from scheduling.runs.cursors import (
     schedule_of,
     set_cursor,
 )
+from scheduling.runs.settle import settle_up_to
 from scheduling.schedules import parse, require_supported
 
 FirstRun = Literal["now", "next"]
@@ -123,11 +124,12 @@ def reschedule(
     if schedule is not None:
         require_supported(parse(schedule))
     with short_transaction():
-        targets = _lock_targets(Target.objects.filter(job=job, retired_at=None))
+        targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
         stored = Job.objects.get(pk=job.pk)
+        settled = {}
         for target in targets:
             target.job = stored
-            _settle_up_to(target, stored, now)
+            settled[target.pk] = _settle(target, stored, now)
         if schedule is not None:
             stored.schedule = schedule
         if starts_at != "keep":
@@ -142,7 +144,7 @@ def reschedule(
             schedule_version=F("schedule_version") + 1,
         )
         for target in targets:
-            _restart(target, stored, after=after, now=now)
+            _restart(target, stored, after=after or settled[target.pk], now=now)
         redis.ring_on_commit()
     job.refresh_from_db()
 
@@ -154,67 +156,66 @@ def reschedule_target(target: Target, *, schedule: str, now: datetime) -> None:
     with short_transaction():
         locked = lock_target(target.pk)
         locked.job = Job.objects.get(pk=target.job_id)
-        _settle_up_to(locked, locked.job, now)
+        end = _settle(locked, locked.job, now)
         locked.schedule = schedule
         locked.save(update_fields=("schedule",))
-        _restart(locked, locked.job, after=None, now=now)
+        _restart(locked, locked.job, after=end, now=now)
         redis.ring_on_commit()
     target.refresh_from_db()
 
 
-def _settle_up_to(target: Target, job: Job, now: datetime) -> None:
-    """Take what the present schedule owes up to now, then end its stretch."""
-    cursor = target.next_fire_at
-    if cursor is not None and cursor <= now and not job.is_paused(now):
-        try:
-            schedule = schedule_of(target, job)
-        except InvalidSchedule:
-            schedule = None
-        if schedule is not None and schedule.is_anchored:
-            open_runs = list(Run.objects.open().filter(target=target).order_by("created_at"))
-            claim = Claim()
-            while target.next_fire_at is not None and target.next_fire_at <= now:
-                plan = plan_for(target, job, schedule, now=now)
-                settle(
-                    target,
-                    job,
-                    schedule,
-                    plan,
-                    [*open_runs, *claim.runs],
-                    now=now,
-                    claim=claim,
-                )
-            insert(claim.runs, claim.skips)
-            for run in (*claim.runs, *claim.skips):
-                log.changed(run, str(run.state))
-            target.save(
-                update_fields=(
-                    *CURSOR_FIELDS,
-                    "last_scheduled_at",
-                    "last_skipped_at",
-                    "skipped_for_overlap",
-                )
-            )
-    upto = target.next_fire_at or target.parked_cursor or now
-    ScheduleStretch.objects.filter(target=target, until=None).update(until=upto)
+def _settle(target: Target, job: Job, now: datetime) -> datetime:
+    """Decide about what the present schedule owes, then end its stretch; give the end.
+
+    That is now, or the newest fire that a beat has taken meanwhile, whose time is ahead of ours or
+    who had the lock before us.
+    """
+    paused = target.parked == Parked.PAUSED
+    owed_from = target.parked_cursor if paused else target.next_fire_at
+    scopes = (Installation.objects.filter(pk=1).first(), job, target)
+    paused = paused or any(scope is not None and scope.paused_at for scope in scopes)
+    if owed_from is not None and owed_from <= now and _is_anchored(target, job):
+        set_cursor(target, owed_from)
+        settle_up_to(target, job, now=now, missed=CatchUp.NONE if paused else None)
+        if paused:
+            park(target, Parked.PAUSED)
+    taken = (
+        Run.objects.filter(
+            target=target, cause__in=(Cause.SCHEDULE, Cause.CATCH_UP), scheduled_at__gt=now
+        )
+        .order_by("-scheduled_at")
+        .values_list("scheduled_at", flat=True)
+        .first()
+    )
+    end = max(now, taken or now)
+    ScheduleStretch.objects.filter(target=target, until=None).update(until=end + end.resolution)
+    return end
+
+
+def _is_anchored(target: Target, job: Job) -> bool:
+    try:
+        return schedule_of(target, job).is_anchored
+    except InvalidSchedule:
+        return False
 
 
 def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime) -> None:
+    if job.retired_at is not None or target.retired_at is not None:
+        # Its schedule begins when it is put back into use.
+        park(target, Parked.RETIRED)
+        target.save(update_fields=CURSOR_FIELDS)
+        return
     parked = target.parked
     _begin(target, job, after=after or now, since=now)
     open_runs = Run.objects.open().filter(target=target)
     if parked == Parked.PAUSED or job.is_paused(now):
         park(target, Parked.PAUSED)
-    elif target.next_fire_at is not None and _counts_from_end(target, job) and open_runs.exists():
+    elif target.next_fire_at is not None and not _is_anchored(target, job) and open_runs.exists():
         park(target, Parked.OPEN)
     target.save(update_fields=CURSOR_FIELDS)
 
 
-def _counts_from_end(target: Target, job: Job) -> bool:
-    return not schedule_of(target, job).is_anchored
-
-
-def _lock_targets(targets: QuerySet[Target]) -> list[Target]:
+def lock_targets(targets: QuerySet[Target]) -> list[Target]:
     """Lock targets one by one in one order; always before their job's row is written."""
     return [lock_target(pk) for pk in targets.order_by("pk").values_list("pk", flat=True)]
 
@@ -222,7 +223,7 @@ def _lock_targets(targets: QuerySet[Target]) -> list[Target]:
 def retire(job: Job, *, now: datetime) -> bool:
     """Take a job out of use; its history stays. Queued runs are skipped, running ones go on."""
     with short_transaction():
-        targets = _lock_targets(Target.objects.filter(job=job))
+        targets = lock_targets(Target.objects.filter(job=job))
         if not Job.objects.filter(pk=job.pk, retired_at=None).update(retired_at=now):
             return False
         for target in targets:
@@ -244,7 +245,7 @@ def retire_target(target: Target, *, now: datetime) -> bool:
 
 def _retire_locked(target: Target, now: datetime) -> None:
     target.job = Job.objects.get(pk=target.job_id)
-    _settle_up_to(target, target.job, now)
+    _settle(target, target.job, now)
     park(target, Parked.RETIRED)
     target.save(update_fields=CURSOR_FIELDS)
     for run in Run.objects.queued().filter(target=target).select_related("job"):
@@ -254,7 +255,7 @@ def _retire_locked(target: Target, now: datetime) -> None:
 def revive(job: Job, *, now: datetime) -> bool:
     """Put a retired job back into use: its next fire lies strictly after now."""
     with short_transaction():
-        targets = _lock_targets(Target.objects.filter(job=job, retired_at=None))
+        targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
         if not Job.objects.filter(pk=job.pk, retired_at__isnull=False).update(retired_at=None):
             return False
         stored = Job.objects.get(pk=job.pk)

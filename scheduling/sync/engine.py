@@ -130,6 +130,10 @@ def _sync(collected: Collected, *, now: datetime) -> SyncResult:
 
 def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) -> None:
     wanted = columns_of(declaration)
+    known = Job.objects.filter(name=declaration.name).first()
+    if known is not None and known.schedule != wanted["schedule"]:
+        # Targets before their job, as everybody locks them.
+        runs.lock_targets(Target.objects.filter(job=known, retired_at=None))
     # An operator may be setting a field meanwhile: the JSON of overrides is read and written.
     job = Job.objects.select_for_update(no_key=True).filter(name=declaration.name).first()
     if job is None:
@@ -141,6 +145,9 @@ def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) ->
         return
     _require_same_origin(job, declaration)
     wanted |= {"declared_in": declaration.declared_in}
+    if declaration.declared_in == "command":
+        # Only a default, as its name says there: `default_notify_on_success`.
+        del wanted["notify_on_success"]
     wanted |= _below_overrides(job, wanted)
     lines = difference(job, wanted)
     follows_row = job.periodic_task_id is not None

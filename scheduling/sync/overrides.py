@@ -8,9 +8,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
+from scheduling import runs
 from scheduling.declarations.columns import (
     FIELDS,
     FIXED,
+    TIMING,
     as_json,
     from_json,
     in_project_zone,
@@ -18,7 +20,7 @@ from scheduling.declarations.columns import (
 )
 from scheduling.declarations.rows import ROW_FIELDS
 from scheduling.errors import InvalidDeclaration
-from scheduling.models import Job
+from scheduling.models import Job, Target
 from scheduling.models.job import DeclaredIn
 from scheduling.schedules import parse, require_supported
 
@@ -33,7 +35,7 @@ def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) ->
     """
     value = _clean(job, field, value)
     with transaction.atomic():
-        stored = _locked(job)
+        stored = _locked(job, field)
         overrides = dict(stored.overrides)
         if stored.declared_in in CODE:
             known = stored.override_of(field)
@@ -49,7 +51,7 @@ def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) ->
 def reset_override(job: Job, field: str | None = None, *, now: datetime) -> list[str]:
     """Put a field, or all of them, back to the code's value; give the fields that changed."""
     with transaction.atomic():
-        stored = _locked(job)
+        stored = _locked(job, field or "schedule")
         fields = [name for name in stored.overrides if field in (None, name)]
         values = {name: from_json(name, stored.overrides[name]["code"]) for name in fields}
         kept = {name: stored.overrides[name] for name in stored.overrides if name not in fields}
@@ -58,7 +60,10 @@ def reset_override(job: Job, field: str | None = None, *, now: datetime) -> list
     return fields
 
 
-def _locked(job: Job) -> Job:
+def _locked(job: Job, *fields: str) -> Job:
+    if TIMING.intersection(fields):
+        # Targets before their job, as everybody locks them.
+        runs.lock_targets(Target.objects.filter(job=job, retired_at=None))
     # Two operators may set two fields of the one JSON column at once.
     return Job.objects.select_for_update(no_key=True).get(pk=job.pk)
 

@@ -45,3 +45,28 @@ def declared(name: str = "close_books", schedule: str = "every 5m", **fields: An
     job = make_job(name, schedule=schedule, declared_in=DeclaredIn.FUNCTION, **fields)
     runs.adopt(job, now=clock.now())
     return job
+
+
+def saved(client: Client, job: Job | None, **changes: object) -> Any:
+    """Post the form as the browser would, with these fields changed."""
+    address = page("scheduling_job_add") if job is None else page("scheduling_job_change", job.pk)
+    form = client.get(address).context["adminform"].form
+    data: dict[str, Any] = {}
+    for bound in form:
+        value = bound.value()
+        widget = bound.field.widget
+        if hasattr(widget, "widgets"):
+            for number, part in enumerate(widget.decompress(value)):
+                data[f"{bound.html_name}_{number}"] = part or ""
+        elif value is True:
+            data[bound.html_name] = "on"
+        elif value is not None and value is not False:
+            data[bound.html_name] = value
+    data |= {"follow_ups-TOTAL_FORMS": "0", "follow_ups-INITIAL_FORMS": "0"}
+    data |= changes
+    return client.post(address, {name: value for name, value in data.items() if value is not None})
+
+
+def errors_of(response: Any) -> dict[str, list[str]]:
+    assert response.status_code == 200, "it was saved"
+    return dict(response.context["adminform"].form.errors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.test import Client
@@ -13,7 +12,7 @@ from scheduling import clock, sync
 from scheduling.admin import choices
 from scheduling.models import FollowUp, Job, Target
 from scheduling.models.job import DeclaredIn
-from tests.integration.admin_pages import declared, log_in, page, text_of
+from tests.integration.admin_pages import declared, errors_of, log_in, page, saved, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -23,31 +22,6 @@ EDIT = ("view_job", "change_job", "add_job", "view_run")
 @pytest.fixture
 def editor() -> Client:
     return log_in(*EDIT)
-
-
-def saved(client: Client, job: Job | None, **changes: object) -> Any:
-    """Post the form as the browser would, with these fields changed."""
-    address = page("scheduling_job_add") if job is None else page("scheduling_job_change", job.pk)
-    form = client.get(address).context["adminform"].form
-    data: dict[str, Any] = {}
-    for bound in form:
-        value = bound.value()
-        widget = bound.field.widget
-        if hasattr(widget, "widgets"):
-            for number, part in enumerate(widget.decompress(value)):
-                data[f"{bound.html_name}_{number}"] = part or ""
-        elif value is True:
-            data[bound.html_name] = "on"
-        elif value is not None and value is not False:
-            data[bound.html_name] = value
-    data |= {"follow_ups-TOTAL_FORMS": "0", "follow_ups-INITIAL_FORMS": "0"}
-    data |= changes
-    return client.post(address, {name: value for name, value in data.items() if value is not None})
-
-
-def errors_of(response: Any) -> dict[str, list[str]]:
-    assert response.status_code == 200, "it was saved"
-    return dict(response.context["adminform"].form.errors)
 
 
 # --- the form

@@ -10,7 +10,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from pytest_django import DjangoAssertNumQueries
 
 from scheduling import clock, runs
-from scheduling.models import Notification, Resource, State
+from scheduling.models import FollowUp, Notification, Resource, State
 from tests.factories import make_job, make_run, make_target
 from tests.integration.admin_pages import log_in, page, text_of
 
@@ -199,3 +199,24 @@ def test_runs_are_found_by_their_id_and_their_job(admin: Client) -> None:
     for term in (str(run.pk), "wanted"):
         response = admin.get(page("scheduling_run_changelist", q=term))
         assert [found.pk for found in response.context["cl"].result_list] == [run.pk]
+
+
+def test_the_list_of_jobs_tells_what_starts_a_job_without_a_schedule(admin: Client) -> None:
+    checks = make_job("checks")
+    for key in ("a", "b"):
+        runs.add_target(checks, key, schedule="every 5m", now=clock.now())
+    figures = make_job("figures")
+    gone = make_job("gone", retired_at=clock.now())
+    for job, on in ((checks, "any"), (gone, "success")):
+        FollowUp.objects.create(job=job, follower=figures, on=on)
+    runs.add_target(figures, "a", now=clock.now())
+    shown = text_of(admin.get(page("scheduling_job_changelist", q="checks")))
+    assert "2 targets, each with its own schedule" in shown
+    shown = text_of(admin.get(page("scheduling_job_changelist", q="figures")))
+    assert "after checks ends" in shown
+    assert "gone" not in shown
+    shown = text_of(admin.get(page("scheduling_job_change", figures.pk)))
+    assert "After checks ends" in shown
+    assert "None of its own: it runs after another job." in shown
+    shown = text_of(admin.get(page("scheduling_target_changelist", q="figures")))
+    assert "after checks ends" in shown

@@ -256,12 +256,23 @@ def test_why_refuses_a_key_that_the_job_does_not_have() -> None:
 
 def test_trigger_answers_with_the_run() -> None:
     make_target(make_job("mails"))
-    words = ("--arg", "n=3", "--arg", "who=anna", "--arg", 'zip="01099"', "--delay", "1h")
+    words = (
+        "--arg",
+        "n=3",
+        "--arg",
+        "who=anna",
+        "--arg",
+        'zip="01099"',
+        "--arg",
+        "x=NaN",
+        "--delay",
+        "1h",
+    )
     row = document("trigger", "mails", *words)
     assert tuple(row) == HISTORY
     assert (row["state"], row["cause"]) == ("queued", "manual")
     run = Run.objects.get(pk=row["id"])
-    assert run.kwargs == {"n": 3, "who": "anna", "zip": "01099"}
+    assert run.kwargs == {"n": 3, "who": "anna", "zip": "01099", "x": "NaN"}
     assert run.ready_at is not None
     assert run.ready_at - run.created_at == timedelta(hours=1)
 

@@ -101,6 +101,9 @@ def test_a_run_whose_arguments_cannot_be_sent_stops_no_other(app: Celery, valkey
     good = ready()
     assert outbox.publish_ready(app, epoch="e1", now=NOW) == 1
     assert [message["headers"]["id"] for message in messages(valkey)] == [str(good.pk)]
+    bad = Run.objects.exclude(pk=good.pk).get()
+    assert (bad.state, bad.reason) == (State.FAILED, "permanent")
+    assert "cannot be published" in bad.error
 
 
 def test_a_run_that_waits_is_not_published(app: Celery) -> None:

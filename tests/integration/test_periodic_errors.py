@@ -36,7 +36,9 @@ def test_a_row_that_cannot_be_read_is_parked_with_its_error_and_told(schedule, w
     assert (job().schedule, cursor()) == ("manual", None)
     assert cursor("good") is not None
     assert words in Notification.objects.get(name="mail").detail
-    periodic.sync_rows(None, now=clock.now())
+    (problem,) = periodic.sync_rows(None, now=clock.now()).problems
+    assert "'mail'" in problem
+    assert words in problem
     assert Notification.objects.filter(name="mail").count() == 1
 
 
@@ -59,7 +61,8 @@ def test_a_row_that_goes_bad_stops_firing():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("args", "[1"), ("kwargs", "[]"), ("headers", "true")]
+    ("field", "value"),
+    [("args", "[1"), ("args", "[NaN]"), ("args", "[1e999]"), ("kwargs", "[]"), ("headers", "true")],
 )
 def test_arguments_that_are_not_json_are_named(field, value):
     make_row(**every(10), **{field: value})

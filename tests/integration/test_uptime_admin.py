@@ -80,6 +80,8 @@ def test_probes_are_a_part_of_the_form(admin: Client) -> None:
         ([], {"schedule": "once 2020-01-01T00:00:00+00:00"}, "no fire time after now"),
         ([], {"address": "file:///etc/passwd"}, "cannot be probed"),
         ([], {"address": "shop.example.org"}, "names no port"),
+        ([], {"address": "https://shop example.org/"}, "has a space in it"),
+        ([], {"tags": "two\nlines"}, "cannot be seen"),
         ([{"expects": "2xx"}], {}, "is no HTTP status"),
         ([{"kind": "redis_ping"}], {}, "cannot be asked of a https address"),
         ([{"kind": "redis_ping", "address": "redis://"}], {}, "names no host"),

@@ -115,6 +115,17 @@ def test_attributes_may_be_inherited():
         ({"internal": "yes"}, ["internal is 'yes'"]),
         ({"trigger_next_jobs": 7}, ["trigger_next_jobs is 7"]),
         ({"retries": -1}, ["retries is -1"]),
+        ({"catch_up": "some"}, ["catch_up is 'some'", "none, latest, all"]),
+        ({"timeout": float("nan")}, ["timeout is nan"]),
+        ({"timeout": float("inf")}, ["timeout is inf"]),
+        ({"timeout": 1e12}, ["timeout is 1000000000000.0"]),
+        ({"timeout": 1, "soft_limit": timedelta(hours=1)}, ["soft limit", "hard limit"]),
+        ({"queue": 5}, ["queue is 5"]),
+        ({"description": 5}, ["description is 5"]),
+        ({"scheduled_at": 5}, ["scheduled_at is 5"]),
+        ({"locks": {"one", "two"}}, ["locks is"]),
+        ({"trigger_next_jobs": ["shop.report", ""]}, ["trigger_next_jobs is"]),
+        ({"should_run": lambda self: True}, ["should_run", "staticmethod or classmethod"]),
         ({"kwargs": {"day": object}}, ["kwargs"]),
         ({"should_run": True}, ["should_run is True"]),
     ],
@@ -126,10 +137,17 @@ def test_a_wrong_declaration_is_named(attributes: dict[str, object], words: list
         assert word in str(refused.value)
 
 
+def test_what_is_no_class_is_named():
+    command = type("Command", (BaseCommand,), {"help": "Work", "ScheduledJob": {"timeout": 3}})
+    with pytest.raises(InvalidDeclaration, match="'work': ScheduledJob is"):
+        declaration_of("work", command)
+
+
 @pytest.mark.parametrize(
-    ("help_", "words"), [("", "no help"), ("x" * 201, "201 characters; shorten it to 200")]
+    ("help_", "words"),
+    [("", "no help"), (None, "no help"), ("x" * 201, "201 characters; shorten it to 200")],
 )
-def test_a_command_says_in_a_line_what_it_does(help_: str, words: str):
+def test_a_command_says_in_a_line_what_it_does(help_: object, words: str):
     command = type("Command", (BaseCommand,), {"help": help_, "ScheduledJob": type("S", (), {})})
     with pytest.raises(InvalidDeclaration, match=words):
         declaration_of("work", command)

@@ -72,8 +72,17 @@ def test_arguments_and_options_are_passed_on():
         (entry(shedule=3), "'shedule'; did you mean 'schedule'"),
         (entry(options={"que": "slow"}), "'que'; did you mean 'queue'"),
         (entry(schedule=0.5), "Interval of 0.5 s"),
+        (entry(schedule=0), "Interval of 0 s"),
+        (entry(schedule=float("nan")), "nan is not understood"),
+        (entry(schedule=float("inf")), "inf is not understood"),
+        (entry(task=5), "has the task 5"),
+        (entry(options={"expires": float("nan")}), "has expires nan"),
+        (entry(options={"headers": [1]}), "headers as a dict"),
+        (entry(options=[1]), "has options"),
+        (entry(options={"time_limit": 5, "soft_time_limit": 50}), "soft limit"),
         (entry(schedule="5 4 * * *"), "'5 4 \\* \\* \\*' is not understood"),
         (entry(args=[object()]), "has args"),
+        (entry(args=[float("nan")]), "has args"),
         (entry(options={"expires": datetime(2030, 1, 1, tzinfo=UTC)}), "has expires"),
         ("mail.send", "give a dict"),
     ],
@@ -81,6 +90,14 @@ def test_arguments_and_options_are_passed_on():
 def test_a_wrong_entry_is_named(wrong: Any, words: str):
     with pytest.raises(SchedulingError, match=words):
         declaration_of("mail", wrong)
+
+
+@pytest.mark.parametrize("name", [5, "", "x" * 201, "two\nlines"])
+def test_a_wrong_name_is_told_and_hides_no_other(name: Any):
+    with override_settings(CELERY_BEAT_SCHEDULE={name: entry(), "good": entry()}):
+        declarations, (problem,) = read_settings()
+    assert [declared.name for declared in declarations] == ["good"]
+    assert repr(name) in str(problem)
 
 
 def test_one_wrong_entry_does_not_hide_the_others():

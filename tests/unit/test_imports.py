@@ -58,6 +58,7 @@ PURE = (
     "selection",
     "errors",
     "registry",
+    "declared_values",
     "context",
     "spans",
     "zones",

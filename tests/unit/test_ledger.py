@@ -22,6 +22,7 @@ WELL = {"targets": 1, "next_fire_at": NOON, "has_started": True}
         ({"targets": 1, "next_fire_at": NOON}, {}, False, JobState.INITIALIZING),
         (WELL, {}, False, JobState.RUNNING),
         ({**WELL, "next_fire_at": None}, {}, False, JobState.FINISHED),
+        ({**WELL, "next_fire_at": None, "follows": ("after a ends",)}, {}, False, JobState.RUNNING),
         ({**WELL, "next_fire_at": None, "queued": 1}, {}, False, JobState.RUNNING),
         ({**WELL, "failing": True}, {}, False, JobState.FAILED),
         (WELL, {"schedule_error": "?"}, False, JobState.FAILED),
@@ -75,3 +76,32 @@ def test_times_are_told_in_utc_and_what_does_not_apply_is_none() -> None:
 def test_a_schedule_that_cannot_be_read_is_told_instead_of_raised() -> None:
     assert sentence_of(Job(schedule="every 5m")) == "every 5 minutes"
     assert sentence_of(Job(schedule="now")).startswith("cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "facts", "sentence"),
+    [
+        ("manual", {}, "only by hand"),
+        ("manual", {"follows": ("after a ends",)}, "after a ends"),
+        ("manual", {"follows": ("after a ends", "after b fails")}, "after a ends or after b fails"),
+        ("every 5m", {"follows": ("after a succeeds",)}, "every 5 minutes; after a succeeds"),
+        ("manual", {"targets": 3}, "only by hand"),
+        ("manual", {"targets": 1, "own_schedules": 1}, "1 target, with its own schedule"),
+        ("manual", {"targets": 3, "own_schedules": 3}, "3 targets, each with its own schedule"),
+        ("manual", {"targets": 3, "own_schedules": 2}, "2 of 3 targets with their own schedule"),
+        (
+            "every 5m",
+            {"targets": 3, "own_schedules": 2},
+            "every 5 minutes; 2 of 3 targets with their own schedule",
+        ),
+    ],
+)
+def test_the_sentence_tells_all_that_starts_a_job(
+    schedule: str, facts: dict[str, Any], sentence: str
+) -> None:
+    assert sentence_of(Job(schedule=schedule), JobFacts(**facts)) == sentence
+
+
+def test_a_job_that_cannot_fire_says_why_first() -> None:
+    broken = Job(schedule="manual", schedule_error="the package ephem is missing")
+    assert sentence_of(broken) == "does not fire: the package ephem is missing"

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import redirect_stdout
 from typing import Any
 
 from django import db
@@ -49,6 +50,7 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Print the errors of the parser as those of a verb."""
         try:
+            self.require_text(argv)
             super().run_from_argv(argv)
         except CommandError as error:
             # Django lets only those through that its parser raises.
@@ -62,11 +64,22 @@ class Command(BaseCommand):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(PIPE_CLOSED)
 
+    def require_text(self, argv: list[str]) -> None:
+        """Refuse bytes that are no UTF-8: neither the database nor a document takes them."""
+        for word in argv:
+            if not word.isascii() and word.encode(errors="replace").decode() != word:
+                raise CommandError(f"{word!a} is not text in UTF-8; correct it")
+
     def handle(self, *args: Any, **options: Any) -> None:
         verb: Verb = options["answer"]
         as_json: bool = options["json"]
         try:
-            answer = verb.answer(Namespace(**options), self.ignore if as_json else self.say)
+            if as_json:
+                # Code of the team's, imported or called here, may print; self.stdout is untouched.
+                with redirect_stdout(sys.stderr):
+                    answer = verb.answer(Namespace(**options), self.ignore)
+            else:
+                answer = verb.answer(Namespace(**options), self.say)
         except SchedulingError as error:
             raise self.failure(str(error), code=BAD_INPUT, as_json=as_json) from error
         except db.Error as error:

@@ -37,9 +37,11 @@ def argument(text: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise ArgumentTypeError(f"{text!r} is not NAME=VALUE with the name of an argument")
     try:
-        return name, json.loads(value)
+        read = json.loads(value)
+        json.dumps(read, allow_nan=False)  # Python reads NaN and Infinity, which are not JSON
     except ValueError:
         return name, value
+    return name, read
 
 
 def run_id(text: str) -> UUID:

@@ -107,18 +107,8 @@ def next_fires(options: Namespace, say: Say) -> Answer:
     return fires_answer(schedule, fires, options)
 
 
-def ordered_bounds(options: Namespace) -> tuple[datetime, datetime]:
-    if options.until < options.after:
-        raise BadInput(
-            f"--until {options.until.isoformat()} lies before --after "
-            f"{options.after.isoformat()}; swap them"
-        )
-    return options.after, options.until
-
-
 def between(options: Namespace, say: Say) -> Answer:
-    schedule = read(options)
-    after, until = ordered_bounds(options)
+    schedule, after, until = read(options), options.after, options.until
     number = schedule.count(after, until, name=options.name)
     if number > MOST_FIRES:
         raise BadInput(
@@ -145,8 +135,7 @@ def plan(schedule: Schedule, after: datetime, until: datetime, options: Namespac
 
 
 def show_plan(options: Namespace, say: Say) -> Answer:
-    schedule = read(options)
-    after, until = ordered_bounds(options)
+    schedule, after, until = read(options), options.after, options.until
     planned = plan(schedule, after, until, options)
     if planned.truncated:
         raise BadInput(
