@@ -34,6 +34,8 @@ _UNIX_DAY = date(1970, 1, 1).toordinal()
 
 def normalize(text: str) -> tuple[str, str | None]:
     """Give an expression in its one spelling and the zone of a CRON_TZ= prefix, if there is one."""
+    if not isinstance(text, str):
+        raise InvalidSchedule(f"Cron expression {text!r} is no text", value=text)
     if len(text) > _LONGEST_TEXT + 80:
         raise InvalidSchedule(
             f"Cron expression of {len(text)} characters; a field may have {LONGEST_FIELD}",

@@ -106,20 +106,15 @@ def plan_fires(
         ledger.start.append(Fire(at=cursor, cause="schedule"))
     due_from = now - min(grace, now - cursor)
     kept_from = now - min(max(window, grace), now - cursor)
-    match catch_up:
-        case CatchUp.NONE:
-            ledger.skip(cursor, due_from, "late")
-        case CatchUp.LATEST:
-            ledger.skip(cursor, kept_from, "window")
-            ledger.skip(
-                kept_from,
-                due_from,
-                "coalesced",
-                start_last=not ledger.has_fire(due_from, now + _TICK),
-            )
-        case CatchUp.ALL:
-            ledger.skip(cursor, kept_from, "window")
+    if catch_up == CatchUp.NONE:
+        ledger.skip(cursor, due_from, "late")
+    else:
+        ledger.skip(cursor, kept_from, "window")
+        if catch_up == CatchUp.ALL:
             ledger.take(kept_from, due_from, "catch_up", limit=budget)
+        else:
+            is_due = ledger.has_fire(due_from, now + _TICK)
+            ledger.skip(kept_from, due_from, "coalesced", start_last=not is_due)
     ledger.take(due_from, now + _TICK, "schedule")
     return Plan(
         start=tuple(ledger.start),

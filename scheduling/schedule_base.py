@@ -11,6 +11,8 @@ from itertools import groupby
 from scheduling.errors import InvalidSchedule
 from scheduling.zones import require_aware
 
+MOST_MEMBERS = 50  # of a union: each adds its share to every question
+
 
 class Schedule:
     """Names fire times: whole answers to "when", for ever.
@@ -85,7 +87,7 @@ class Union(Schedule):
     """Fires whenever one of its members does; once where they meet. Made by `union` or `|`."""
 
     members: tuple[Schedule, ...]
-    """At least two, no duplicates, no unions."""
+    """At least two, at most MOST_MEMBERS, no duplicates, no unions."""
 
     @property
     def is_anchored(self) -> bool:
@@ -124,6 +126,10 @@ def union(*schedules: Schedule) -> Schedule:
     for member in members:
         if not member.is_joinable and len(members) > 1:
             raise InvalidSchedule(f"{member} cannot be joined with another schedule; drop it")
+    if len(members) > MOST_MEMBERS:
+        raise InvalidSchedule(
+            f"A union of {len(members)} schedules; join at most {MOST_MEMBERS}, or make two jobs"
+        )
     if not members:
         raise InvalidSchedule("A union needs schedules; name at least one")
     return next(iter(members)) if len(members) == 1 else Union(tuple(members))

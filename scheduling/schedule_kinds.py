@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import blake2b
 
 from scheduling import cron, cron_words, zones
-from scheduling.errors import InvalidSchedule
+from scheduling.errors import InvalidSchedule, InvalidSpan
 from scheduling.schedule_base import Schedule
 from scheduling.spans import LONGEST, format_span, parse_span, span_in_words
 from scheduling.zones import EPOCH, SECOND, from_instant, require_aware, to_instant
@@ -97,7 +97,8 @@ class Every(Schedule):
         length = units if interval is None else _span(interval)
         if not SECOND <= length <= LONGEST or length % SECOND:
             raise InvalidSchedule(
-                f"Every {length!r} is no interval; choose whole seconds, from 1s to a century",
+                f"Every {length.total_seconds():.15g} s is no interval; "
+                "choose whole seconds, from 1s to a century",
                 value=length,
             )
         offset = _span(phase)
@@ -107,7 +108,9 @@ class Every(Schedule):
             )
         if offset < ZERO or offset % SECOND:
             raise InvalidSchedule(
-                f"Every with the phase {offset!r}; choose whole seconds, 0 or more", value=offset
+                f"Every with a phase of {offset.total_seconds():.15g} s; "
+                "choose whole seconds, 0 or more",
+                value=offset,
             )
         object.__setattr__(self, "interval", length)
         object.__setattr__(self, "phase", offset % length)
@@ -144,12 +147,11 @@ class Every(Schedule):
         return ended + self.interval if self.from_end else None
 
     def sentence(self) -> str:
-        words = span_in_words(self.interval)
-        words = f"every {words.removeprefix('1 ') if words.count(' ') == 1 else words}"
+        words = _every_in_words(self.interval)
         if self.from_end:
             return f"{words} after the end of the previous run"
         if self.phase:
-            words += f", {span_in_words(self.phase)} in"
+            words += f", shifted by {span_in_words(self.phase)}"
         return f"{words}, spread by name" if self.spread else words
 
     def _anchor(self, name: str) -> datetime:
@@ -213,6 +215,10 @@ class Once(Schedule):
     at: datetime
 
     def __post_init__(self) -> None:
+        if not isinstance(self.at, datetime):
+            raise InvalidSchedule(
+                f"Once at {self.at!r}; give a datetime with a time zone", value=self.at
+            )
         object.__setattr__(self, "at", require_aware(self.at))
 
     @property
@@ -302,9 +308,9 @@ class Adaptive(Schedule):
         if self.start is None or self.shortest is None or self.longest is None:
             return "adapting to what the runs find, by the ladder"
         return (
-            f"every {span_in_words(self.start)} at first, adapting between "
+            f"{_every_in_words(self.start)} at first, adapting between "
             f"{span_in_words(self.shortest)} and {span_in_words(self.longest)} "
-            f"by the factor {_number(self.factor)}"
+            f"by a factor of {_number(self.factor)}"
         )
 
     def __str__(self) -> str:
@@ -325,7 +331,11 @@ def _next_of(seconds: list[int], local: int) -> int | None:
 
 
 def _span(value: timedelta | str) -> timedelta:
-    return parse_span(value) if isinstance(value, str) else value
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        return parse_span(value)
+    raise InvalidSpan(f"Span {value!r} is none; give a timedelta or a text such as 5m", value=value)
 
 
 def _time_of_day(value: time | str) -> time:
@@ -337,9 +347,11 @@ def _time_of_day(value: time | str) -> time:
                 f"Time of day {value[:40]!r} cannot be read; write HH:MM or HH:MM:SS", value=value
             )
         return time(hour, minute, second)
-    if value.tzinfo is not None or value.microsecond:
+    if not isinstance(value, time) or value.tzinfo is not None or value.microsecond:
         raise InvalidSchedule(
-            f"Time of day {value!r} must have whole seconds and no zone; use tz=", value=value
+            f"Time of day {value!r} cannot be used; give HH:MM, or a datetime.time of whole "
+            "seconds and without a zone (the schedule has one)",
+            value=value,
         )
     return value
 
@@ -350,6 +362,12 @@ def _zone_text(zone: str | None) -> str:
 
 def _in_words(zone: str | None) -> str:
     return f" ({zone})" if zone else ""
+
+
+def _every_in_words(interval: timedelta) -> str:
+    """Say 'every hour', 'every 5 minutes'."""
+    words = span_in_words(interval)
+    return f"every {words.removeprefix('1 ') if words.count(' ') == 1 else words}"
 
 
 def _number(value: float) -> str:

@@ -23,17 +23,25 @@ def parse(text: str) -> Schedule:
 
     A bare cron expression and `@every 90s` are understood too. Raises InvalidSchedule.
     """
-    if len(text) > LONGEST_TEXT:
-        raise InvalidSchedule(
-            f"Schedule of {len(text)} characters; at most {LONGEST_TEXT} are read",
-            value=text[:100],
-        )
+    if not isinstance(text, str):
+        raise InvalidSchedule(f"Schedule {text!r} is no text; begin with {_FORMS}", value=text)
+    _require_short(text)
     if not text.isascii():
         raise InvalidSchedule(
             f"Schedule {text[:100]!r} has characters outside ASCII; write digits as 0-9",
             value=text,
         )
-    return union(*(_parse_one(part.strip()) for part in text.split("|")))
+    schedule = union(*(_parse_one(part.strip()) for part in text.split("|")))
+    _require_short(str(schedule))  # which may be longer, and is what will be read from now on
+    return schedule
+
+
+def _require_short(text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise InvalidSchedule(
+            f"Schedule of {len(text)} characters; at most {LONGEST_TEXT} are read",
+            value=text[:100],
+        )
 
 
 def _parse_one(text: str) -> Schedule:
@@ -62,12 +70,20 @@ def _parse_one(text: str) -> Schedule:
 
 
 def _cron(words: list[str]) -> Cron:
-    and_days = words[-1:] == ["and"]
-    words, zone = _take_zone(words[:-1] if and_days else words)
+    words, and_days = _take_and(words)
+    words, zone = _take_zone(words)
+    if not and_days:
+        words, and_days = _take_and(words)  # `and` may stand on either side of the zone
     return Cron(" ".join(words), tz=zone, and_days=and_days)
 
 
+def _take_and(words: list[str]) -> tuple[list[str], bool]:
+    return (words[:-1], True) if words[-1:] == ["and"] else (words, False)
+
+
 def _take_zone(words: list[str]) -> tuple[list[str], str | None]:
+    if words[-1:] == ["tz"]:
+        raise InvalidSchedule("Schedule ends in 'tz'; write a zone behind it, such as UTC")
     return (words[:-2], words[-1]) if words[-2:-1] == ["tz"] else (words, None)
 
 

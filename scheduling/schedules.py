@@ -32,6 +32,12 @@ def require_supported(schedule: Schedule) -> Schedule:
 
     Raises InvalidSchedule: a job must not look scheduled and never run.
     """
+    if isinstance(schedule, Union) and not all(each.is_anchored for each in schedule.members):
+        raise InvalidSchedule(
+            f"Schedule {str(schedule)!r} joins a pause after a run's end with fixed times, which "
+            "this version cannot fire; make two jobs of it",
+            value=str(schedule),
+        )
     if isinstance(schedule, Adaptive | Always):
         raise InvalidSchedule(
             f"Schedule {str(schedule)!r} is not fired by this version; "

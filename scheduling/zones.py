@@ -55,9 +55,11 @@ def from_instant(instant: int) -> datetime:
 def load_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
         raise InvalidSchedule(
-            f"Time zone {name[:40]!r} is unknown; use a name such as 'Europe/Berlin'", value=name
+            f"Time zone {str(name)[:40]!r} is unknown; use a name such as 'Europe/Berlin'"
+            f"{'' if isinstance(name, str) else ', as a text'}",
+            value=name,
         ) from error
 
 
@@ -67,17 +69,15 @@ def next_on_fixed_clock(pattern: Pattern, zone: str, after: int) -> int | None:
     A time that a clock change leaves out happens at the first instant after the gap; a time that
     a clock change repeats happens at its first occurrence only.
     """
-    if not FIRST_INSTANT <= after < LAST_INSTANT:
-        if after >= LAST_INSTANT:
-            return None
-        after = FIRST_INSTANT
-    local: int | None = after + _offset_at(zone, after).seconds
+    if after >= LAST_INSTANT:
+        return None
+    after = max(after, FIRST_INSTANT)
+    local = pattern(after + _offset_at(zone, after).seconds + 1)
     while local is not None:
+        instant = _first_instant_showing(zone, local)
+        if instant > after:
+            return instant
         local = pattern(local + 1)
-        if local is not None:
-            instant = _first_instant_showing(zone, local)
-            if instant > after:
-                return instant
     return None
 
 
@@ -111,10 +111,7 @@ def _first_instant_showing(zone: str, local: int) -> int:
 
 
 def _offset_at(zone: str, instant: int) -> Offset:
-    for offset in _offsets(zone, instant // _CHUNK):
-        if instant < offset.end:
-            return offset
-    raise AssertionError("a chunk covers its instants")
+    return next(offset for offset in _offsets(zone, instant // _CHUNK) if instant < offset.end)
 
 
 @lru_cache(maxsize=8192)

@@ -141,7 +141,9 @@ def test_a_window_is_open_below_and_closed_above(
 
 def test_a_past_year_and_the_end_of_the_calendar_give_none() -> None:
     assert Cron("0 * * * * * 1980").next(at("2024-01-01")) is None
+    assert Cron("0 0 3 1 1 * 1980").next(at("2024-01-01")) is None
     assert Cron("* * * * *").next(at("2099-12-31 23:59")) is None
+    assert Cron("@daily").next(datetime.max.replace(tzinfo=UTC)) is None
     assert Cron("* * * * *").next(datetime.max.replace(tzinfo=UTC)) is None
     assert Cron("@yearly").next(datetime.min.replace(tzinfo=UTC)) == at("1970-01-01")
 

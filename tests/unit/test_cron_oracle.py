@@ -170,6 +170,13 @@ def test_a_clock_change_is_answered_as_cron_does(
     assert shown == [f"{day}T{text[:5]}:00{text[5:]}" for text in expected]
 
 
+def test_a_time_that_is_shown_again_is_over_for_today() -> None:
+    second_0210 = datetime(2024, 10, 27, 1, 10, tzinfo=UTC)
+    fire = Cron("30 2 * * *", tz="Europe/Berlin").next(second_0210)
+
+    assert fire == datetime(2024, 10, 28, 1, 30, tzinfo=UTC)
+
+
 def test_times_of_day_follow_the_same_rule() -> None:
     after, until = datetime(2024, 3, 30, 12, tzinfo=UTC), datetime(2024, 10, 28, 12, tzinfo=UTC)
     times, cron = Times("02:30", tz="Europe/Berlin"), Cron("30 2 * * *", tz="Europe/Berlin")

@@ -12,8 +12,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from scheduling.errors import NaiveTime
 from scheduling.policies import (
@@ -21,7 +19,6 @@ from scheduling.policies import (
     Fire,
     Overlap,
     Plan,
-    Skip,
     catch_up_window,
     late_after,
     on_overlap,
@@ -158,6 +155,18 @@ def test_the_latest_of_a_truncated_stretch_is_not_started_as_later_ones_exist() 
     assert brief(second) == ("09:00+", "", "10:00")
 
 
+def test_nothing_is_decided_beyond_a_truncated_stretch() -> None:
+    made = plan_fires(
+        Cron("0 * * * *"),
+        cursor=at("06:00"),
+        now=at("10:30"),
+        catch_up=CatchUp.LATEST,
+        window=2 * HOUR,
+        max_fires=1,
+    )
+    assert brief(made) == ("", "06:00-06:00x1 window", "07:00...")
+
+
 @pytest.mark.parametrize("text", ["every 1s", "* * * * * * *", "every 1s | * * * * *"])
 @pytest.mark.parametrize("catch_up", list(CatchUp))
 def test_a_week_of_seconds_is_planned_at_once(text: str, catch_up: CatchUp) -> None:
@@ -232,78 +241,6 @@ def test_a_naive_time_is_refused() -> None:
             catch_up=CatchUp.ALL,
             window=DAY,
         )
-
-
-SCHEDULES = [
-    "every 7m",
-    "every 20s phase 5s",
-    "every 1h spread",
-    "cron */11 * * * *",
-    "cron 0,30 2 * * * tz Europe/Berlin",
-    "cron */30 1-3 * * * tz Europe/Berlin",
-    "times 02:30 13:00 tz Europe/Berlin",
-    "once 2024-03-31T01:00:00+00:00",
-    "every 45m | cron 0 * * * *",
-]
-BASE = datetime(2024, 3, 30, 20, tzinfo=UTC)
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    text=st.sampled_from(SCHEDULES),
-    catch_up=st.sampled_from(CatchUp),
-    window=st.integers(0, 86_400),
-    grace=st.integers(0, 7_200),
-    max_fires=st.integers(1, 20) | st.just(10_000),
-    ticks=st.lists(
-        st.tuples(st.integers(0, 20_000), st.none() | st.integers(0, 5)), min_size=1, max_size=6
-    ),
-)
-def test_every_fire_is_started_or_skipped_exactly_once(
-    text: str,
-    catch_up: CatchUp,
-    window: int,
-    grace: int,
-    max_fires: int,
-    ticks: list[tuple[int, int | None]],
-) -> None:
-    schedule = parse(text)
-    first = cursor = schedule.next(BASE, name="job")
-    now = BASE
-    started: list[datetime] = []
-    skipped: list[Skip] = []
-    for seconds, budget in ticks:
-        now += seconds * SECOND
-        if cursor is None:
-            break
-        made = plan_fires(
-            schedule,
-            cursor=cursor,
-            now=now,
-            catch_up=catch_up,
-            window=window * SECOND,
-            grace=grace * SECOND,
-            budget=budget,
-            max_fires=max_fires,
-            name="job",
-        )
-        assert made.cursor is None or made.cursor >= cursor
-        assert made.truncated or made.cursor is None or made.cursor > now
-        assert all(fire.at <= now for fire in made.start)
-        started += [fire.at for fire in made.start]
-        skipped += made.skips
-        cursor = made.cursor
-
-    tick = timedelta(microseconds=1)
-    end = (cursor or now + tick) - tick
-    named = list(schedule.between(BASE, end, name="job")) if first else []
-    covered = list(started)
-    for skip in skipped:
-        stretch = list(schedule.between(skip.first - tick, skip.last, name="job"))
-        assert len(stretch) == skip.fires
-        assert (stretch[0], stretch[-1]) == (skip.first, skip.last)
-        covered += stretch
-    assert sorted(covered) == named
 
 
 @pytest.mark.parametrize(

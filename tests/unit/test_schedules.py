@@ -10,10 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from datetime import time as time_of_day
 from itertools import islice, pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from scheduling.errors import InvalidSchedule, NaiveTime
 from scheduling.schedules import (
@@ -28,6 +27,7 @@ from scheduling.schedules import (
     Union,
     fires_between,
     parse,
+    require_supported,
     union,
 )
 
@@ -192,6 +192,17 @@ class TestUnion:
         assert a | a == a
         assert union(a) is a
 
+    def test_more_than_fifty_are_refused(self) -> None:
+        daily = [Times(time_of_day(0, minute)) for minute in range(51)]
+
+        assert union(*daily[:50], daily[0]).count(at("2024-01-01 12:00"), at("2024-01-02 12:00"))
+        with pytest.raises(InvalidSchedule, match="A union of 51 schedules; join at most 50"):
+            union(*daily)
+
+    def test_a_union_of_nothing_is_refused(self) -> None:
+        with pytest.raises(InvalidSchedule, match="name at least one"):
+            union()
+
     def test_it_ends_when_the_last_member_does(self) -> None:
         schedule = Once(at("2024-01-01")) | Once(at("2025-01-01"))
 
@@ -209,6 +220,28 @@ class TestUnion:
     def test_what_has_no_times_is_not_joined(self, lonely: Schedule) -> None:
         with pytest.raises(InvalidSchedule, match="cannot be joined"):
             lonely | Every("5m")
+
+
+@pytest.mark.parametrize("schedule", [Times("13:00"), Once(at("2024-01-01")), Every("5m")])
+def test_a_schedule_with_fire_times_is_anchored(schedule: Schedule) -> None:
+    assert schedule.is_anchored
+
+
+@pytest.mark.parametrize("schedule", [Adaptive(), Always()])
+def test_a_kind_that_no_beat_fires_is_not_supported(schedule: Schedule) -> None:
+    with pytest.raises(InvalidSchedule, match="choose cron, every"):
+        require_supported(schedule)
+    assert require_supported(Manual()) == Manual()
+
+
+def test_a_kind_without_words_does_not_make_them_up() -> None:
+    with pytest.raises(NotImplementedError):
+        Schedule().sentence()
+
+
+def test_an_adaptive_schedule_takes_its_start_and_bounds_together() -> None:
+    with pytest.raises(InvalidSchedule, match="or neither"):
+        Adaptive("1d")
 
 
 @pytest.mark.parametrize("schedule", [Manual(), Always(), Adaptive(), Every("5m", after_end=True)])
@@ -268,36 +301,6 @@ def test_a_time_without_a_zone_is_refused_at_once(
         getattr(schedule, call)(*bounds)
 
 
-moments = st.datetimes(
-    datetime(2024, 3, 30, 12),  # noqa: DTZ001
-    datetime(2024, 4, 1),  # noqa: DTZ001
-    timezones=st.just(UTC),
-)
-
-
-@settings(deadline=None)
-@given(schedule=st.sampled_from(ANY), bounds=st.tuples(moments, moments, moments).map(sorted))
-def test_neighbouring_windows_neither_repeat_nor_lose(
-    schedule: Schedule, bounds: list[datetime]
-) -> None:
-    a, b, c = bounds
-    whole = list(schedule.between(a, c, name="job"))
-
-    assert [*schedule.between(a, b, name="job"), *schedule.between(b, c, name="job")] == whole
-    assert whole == sorted(set(whole))
-    assert schedule.count(a, c, name="job") == len(whole)
-    assert all(a < fire <= c and fire.tzinfo is UTC for fire in whole)
-
-
-@settings(deadline=None)
-@given(schedule=st.sampled_from(ANY), after=moments)
-def test_next_is_the_first_of_the_window(schedule: Schedule, after: datetime) -> None:
-    first = next(schedule.between(after, after + timedelta(days=2), name="job"), None)
-    expected = schedule.next(after, name="job")
-
-    assert first == (expected if expected and expected <= after + timedelta(days=2) else None)
-
-
 @pytest.mark.parametrize("schedule", ANY, ids=str)
 def test_windows_are_lazy(schedule: Schedule) -> None:
     started = time.perf_counter()
@@ -328,3 +331,28 @@ def test_the_package_imports_without_django() -> None:
         "import scheduling, sys; scheduling.parse('every 5m'); assert 'django' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: parse(None),  # type: ignore[arg-type]
+        lambda: Cron(5),  # type: ignore[arg-type]
+        lambda: Cron("0 3 * * *", tz=ZoneInfo("Europe/Berlin")),  # type: ignore[arg-type]
+        lambda: Cron("0 3 * * *", tz=5),  # type: ignore[arg-type]
+        lambda: Every(300),  # type: ignore[arg-type]
+        lambda: Every("5m", phase=60),  # type: ignore[arg-type]
+        lambda: Adaptive(5, between=(1, 9)),  # type: ignore[arg-type]
+        lambda: Times(13),  # type: ignore[arg-type]
+        lambda: Times(["13:00"]),  # type: ignore[arg-type]
+        lambda: Once("2027-01-01T00:00:00Z"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_like_any_other(build: Callable[[], object]) -> None:
+    with pytest.raises(InvalidSchedule):
+        build()
+
+
+def test_a_union_with_a_pause_between_runs_is_refused_for_jobs() -> None:
+    with pytest.raises(InvalidSchedule, match="make two jobs"):
+        require_supported(parse("every 30m after end | cron 0 3 * * *"))
