@@ -1,9 +1,7 @@
 """`python3 -m config run` and `python3 -m config test`, from a bare Python on.
 
-This file must parse on a Python far older than the one it asks for.
+This file must parse on a Python far older than the one it asks for, 2.7 included.
 """
-
-from __future__ import annotations
 
 import os
 import sys

@@ -79,14 +79,11 @@ def enter_venv(*, extras: Set[str], arguments: Sequence[str]) -> None:
 
 def state_folder() -> Path:
     """Return the folder of all state; raise Problem if nothing can be written there."""
+    folder = env.var_dir()
     try:
-        folder = env.var_dir()
         (folder / "bootstrap.lock").touch()
     except OSError as error:
-        raise Problem(
-            f"{error.filename} cannot be written: {error.strerror}. Make the folder writable, work "
-            "in a copy of it, or name another one in JOBS_VAR."
-        ) from error
+        raise env.unwritable(error) from error
     return folder
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from config import bootstrap, env, run, verify
+from config import bootstrap, env, env_check, run, verify
 from config.problem import Problem
 
 
@@ -21,14 +21,17 @@ def main(arguments: Sequence[str]) -> int:
     own, others = (arguments[:1], arguments[1:]) if arguments[:1] == ["test"] else (arguments, [])
     options = parser().parse_args(["test", "--help"] if others in (["-h"], ["--help"]) else own)
     try:
+        if options.command == "run":
+            if options.web_port:
+                os.environ["WEB_PORT"] = str(options.web_port)
+            if options.flower_port:
+                os.environ["FLOWER_PORT"] = str(options.flower_port)
+        env_check.check()
         if options.command == "test":
             bootstrap.enter_venv(extras={"dev"}, arguments=arguments)
             return verify.verify(others)
-        os.environ["WEB_PORT"] = str(options.web_port)
-        os.environ["FLOWER_PORT"] = str(options.flower_port)
         # PostgreSQL's driver is installed only where the environment names such a database.
-        database = os.environ.get("DATABASE_URL", "sqlite")
-        extras = set() if database.startswith("sqlite") else {"postgres"}
+        extras = set() if env.database_url().startswith("sqlite") else {"postgres"}
         bootstrap.enter_venv(extras=extras, arguments=arguments)
         return run.run()
     except (Problem, OSError) as problem:
@@ -42,10 +45,8 @@ def parser() -> argparse.ArgumentParser:
     commands = argparse.ArgumentParser(prog="python3 -m config")
     verbs = commands.add_subparsers(dest="command", required=True)
     start = verbs.add_parser("run", help="set everything up and run it, until Ctrl-C")
-    # As text: argparse then reads it as if it had been typed, and refuses it likewise.
-    web, flower = os.environ.get("WEB_PORT", "8000"), os.environ.get("FLOWER_PORT", "5555")
-    start.add_argument("--web-port", type=port, default=web, metavar="PORT")
-    start.add_argument("--flower-port", type=port, default=flower, metavar="PORT")
+    start.add_argument("--web-port", type=port, metavar="PORT", help="instead of WEB_PORT")
+    start.add_argument("--flower-port", type=port, metavar="PORT", help="instead of FLOWER_PORT")
     verbs.add_parser(
         "test",
         help="set everything up and run every check and test; with arguments: only pytest",

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
+from config.problem import Problem
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # The kernel allows 108 bytes for the path of a unix socket on Linux and 104 on macOS.
@@ -25,11 +27,23 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 def var_dir() -> Path:
     """Return the folder of all state: `JOBS_VAR`, or `var/` in the checkout.
 
-    Made with mode 0700 if missing. Raises OSError if it cannot be.
+    Made with mode 0700 if missing. Raises Problem if it cannot be.
     """
     path = Path(os.environ.get("JOBS_VAR") or BASE_DIR / "var").resolve()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise Problem(f"{path} is a file; name a folder in JOBS_VAR.") from error
+    except OSError as error:
+        raise unwritable(error) from error
     return path
+
+
+def unwritable(error: OSError) -> Problem:
+    return Problem(
+        f"{error.filename} cannot be written: {error.strerror}. Make the folder writable, work in "
+        "a copy of it, or name another one in JOBS_VAR."
+    )
 
 
 def installation_id() -> str:
@@ -51,6 +65,14 @@ def web_port() -> int:
 
 def flower_port() -> int:
     return int(os.environ.get("FLOWER_PORT") or 5555)
+
+
+def log_level() -> str:
+    return (os.environ.get("DJANGO_LOG_LEVEL") or "INFO").upper()
+
+
+def email_url() -> str:
+    return os.environ.get("EMAIL_URL") or "consolemail://"
 
 
 def web_url() -> str:
@@ -94,7 +116,7 @@ def broker_socket() -> Path:
     """Return the path of the embedded broker's socket: in `var/`, or in a private temporary folder.
 
     The second only if the first is too long for the kernel. Either is the same for every process of
-    this installation. Raises PermissionError if the temporary folder belongs to somebody else.
+    this installation. Raises Problem if the temporary folder belongs to somebody else.
     """
     path = var_dir() / "broker.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
@@ -104,9 +126,7 @@ def broker_socket() -> Path:
     found = folder.lstat()
     # The name can be guessed and the parent is shared: refuse a folder that another user prepared.
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
-        raise PermissionError(
-            f"{folder} is not a private folder of this user; remove it, or set TMPDIR."
-        )
+        raise Problem(f"{folder} is not a private folder of this user; remove it, or set TMPDIR.")
     return folder / "broker.sock"
 
 

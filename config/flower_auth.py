@@ -1,4 +1,7 @@
-"""Put Flower behind the admin's log-in: every request needs the session of an active staff user.
+"""Put Flower behind the admin's log-in.
+
+Every request needs the session of an active staff user who may see what runs wrote: the pages of
+tasks show arguments and tracebacks.
 
 Flower's own ways in (passwords, OAuth) give a cookie that lives for 30 days and leave `/metrics`
 open. Here nothing is given: a browser sends the admin's session cookie to Flower too, since cookies
@@ -11,7 +14,7 @@ with any arguments is more than a staff user's permissions say.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import django
 from django.conf import settings
@@ -27,12 +30,10 @@ from tornado.web import HTTPError
 
 from config.env import beside
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-
 # Nobody's address: Flower has to believe that log-in is on, and its own way in has to stay shut.
 NOBODY = "nobody@beatkeeper.invalid"
 
+PERMISSION = "scheduling.view_run_output"
 READING = frozenset({"GET", "HEAD"})
 
 
@@ -49,24 +50,31 @@ def install() -> None:
 async def require_staff(handler: Any) -> None:
     handler.set_header("X-Frame-Options", "DENY")
     key = handler.get_cookie(settings.SESSION_COOKIE_NAME)
-    user = await asyncio.to_thread(staff_user, key) if key else None
+    user, may_see = await asyncio.to_thread(staff_user, key) if key else (None, False)
     if user is None:
         if handler.request.method in READING and not isinstance(handler, BaseApiHandler):
             handler.redirect(login_url(handler.request.host_name))
             return
         raise HTTPError(401, "Log in to the admin first.")
+    if not may_see:
+        raise HTTPError(403, f"Flower needs the permission {PERMISSION}; ask for it.")
     if handler.request.method not in READING and not user.is_superuser:
         raise HTTPError(403, "Only a superuser may change something here.")
     handler.current_user = user.get_username()
 
 
-def staff_user(key: str) -> Any:
-    """Return the active staff user whose session `key` is, or None; blocks for a query or two."""
+def staff_user(key: str) -> tuple[Any, bool]:
+    """Return the active staff user whose session `key` is, or None, and whether they may see runs.
+
+    Blocks for a few queries.
+    """
     request = HttpRequest()
     request.session = import_string(f"{settings.SESSION_ENGINE}.SessionStore")(key)
     try:
-        user: AbstractBaseUser | AnonymousUser = get_user(request)
-        return user if user.is_active and getattr(user, "is_staff", False) else None
+        user: Any = get_user(request)
+        if not (user.is_active and user.is_staff):
+            return None, False
+        return user, user.has_perm(PERMISSION)
     finally:
         # This thread may never come back for the connection.
         connections.close_all()

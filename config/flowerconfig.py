@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 
-from config import flower_auth
+from config import env, flower_auth
+from config.celery import refuse_bad_environment
 
+refuse_bad_environment()
 flower_auth.install()
 
 address = os.environ.get("FLOWER_ADDRESS", "127.0.0.1")
-port = int(os.environ.get("FLOWER_PORT") or 5555)
+port = env.flower_port()
 auth = flower_auth.NOBODY

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import sys
+from contextlib import redirect_stdout
 
 import django
 from django.conf import settings
@@ -19,18 +20,26 @@ from django.db import DatabaseError
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    django.setup()
     try:
-        call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr)
-        user = make_admin()
+        # The team's apps, and the sync of their declarations, may print.
+        with redirect_stdout(sys.stderr):
+            user = prepare()
     except DatabaseError as error:
         database = settings.DATABASES["default"]
         place = database["HOST"] or database["NAME"]
         print(f"The database {place} cannot be used: {error}", file=sys.stderr)
         return 1
-    call_command("collectstatic", interactive=False, verbosity=0, stdout=sys.stderr)
     print(json.dumps(user))
     return 0
+
+
+def prepare() -> dict[str, str] | None:
+    """Prepare everything; return the user that was made, or None."""
+    django.setup()
+    call_command("migrate", interactive=False, verbosity=0)
+    user = make_admin()
+    call_command("collectstatic", interactive=False, verbosity=0)
+    return user
 
 
 def make_admin() -> dict[str, str] | None:

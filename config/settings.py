@@ -13,7 +13,9 @@ import environ
 from django.templatetags.static import static
 
 from config import env as installation
+from config import env_check
 
+env_check.check()
 env = environ.Env()
 
 BASE_DIR = installation.BASE_DIR
@@ -211,7 +213,7 @@ CELERY_TASK_SEND_SENT_EVENT = True
 
 # --- Mail and logging -----------------------------------------------------------------------------
 
-vars().update(env.email_url("EMAIL_URL", default="consolemail://"))  # EMAIL_BACKEND, EMAIL_HOST ...
+vars().update(env.email_url_config(installation.email_url()))  # EMAIL_BACKEND, EMAIL_HOST ...
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DJANGO_FROM_EMAIL", default="beatkeeper@localhost")
 
 LOGGING: dict[str, Any] = {
@@ -225,5 +227,5 @@ LOGGING: dict[str, Any] = {
         },
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("DJANGO_LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": installation.log_level()},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fcntl
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +21,24 @@ NO_SUCH_PLACE = "/dev/null/nowhere"
 
 
 def test_an_old_python_can_read_the_file_that_refuses_it() -> None:
-    ast.parse((CONFIG / "__main__.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+    source = (CONFIG / "__main__.py").read_text(encoding="ascii")
+    kinds = {type(node) for node in ast.walk(ast.parse(source))}
+    # All that a 2.7 might stumble over here, before it can say anything.
+    assert kinds & {ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Nonlocal} == set()
+    assert "__future__" not in source
+    assert (CONFIG / "__init__.py").read_text(encoding="ascii") == ""
+
+
+@pytest.mark.parametrize("old", ["python2.7", "python3.6", "python3.8", "python3.10"])
+def test_a_real_old_python_is_told_what_is_needed(old: str) -> None:
+    if shutil.which(old) is None or subprocess.run([old, "-V"], capture_output=True).returncode:
+        pytest.skip(f"no {old} here")
+    done = subprocess.run(
+        [old, "-B", "-m", "config", "run"], cwd=CONFIG.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Beatkeeper needs Python 3.11 or newer, and ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_old_python_is_told_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +48,10 @@ def test_an_old_python_is_told_what_is_needed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_bootstrap_needs_the_standard_library_only() -> None:
-    modules = "bootstrap, broker, cli, env, problem, process, run, supervisor, undertaker, verify"
+    modules = (
+        "bootstrap, broker, cli, env, env_check, problem, process, run, supervisor, undertaker, "
+        "verify"
+    )
     # -S: no site-packages.
     subprocess.run(
         [sys.executable, "-S", "-c", f"from config import {modules}"], cwd=CONFIG.parent, check=True

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from tornado.web import HTTPError
 
@@ -37,9 +37,12 @@ class Handler:
         self.target = url
 
 
-def session_of(**facts: Any) -> str:
+def session_of(*, may_see: bool = True, **facts: Any) -> str:
+    user = User.objects.create(username="ada", **facts)
+    if may_see:
+        user.user_permissions.add(Permission.objects.get(codename="view_run_output"))
     client = Client()
-    client.force_login(User.objects.create(username="ada", **facts))
+    client.force_login(user)
     return client.cookies[settings.SESSION_COOKIE_NAME].value
 
 
@@ -48,9 +51,23 @@ def ask(handler: Handler) -> Handler:
     return handler
 
 
-def test_staff_may_look() -> None:
+def test_staff_who_may_see_what_runs_wrote_may_look() -> None:
     handler = ask(Handler(cookie=session_of(is_staff=True)))
     assert (handler.current_user, handler.target) == ("ada", None)
+
+
+def test_superusers_need_no_permission_of_their_own() -> None:
+    session = session_of(may_see=False, is_staff=True, is_superuser=True)
+    assert ask(Handler(cookie=session)).current_user == "ada"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_other_staff_are_told_which_permission_they_need(method: str) -> None:
+    # Not sent to the log-in, which would send them back.
+    handler = Handler(cookie=session_of(may_see=False, is_staff=True), method=method)
+    with pytest.raises(HTTPError, match=r"needs the permission scheduling\.view_run_output"):
+        ask(handler)
+    assert (handler.current_user, handler.target) == (None, None)
 
 
 @pytest.mark.parametrize(
