@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from scheduling import clock, health, runs
 from scheduling.admin import display, overview
+from scheduling.admin.sidebar import flower_link
 from scheduling.conf import conf
 from scheduling.models import Job, Run, State, Target
 
@@ -47,7 +48,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context |= {
         "title": "Home",
         "cards": cards(now),
-        "flower_url": conf.FLOWER_URL,
+        "flower_url": flower_link(request),
         "may_see_jobs": request.user.has_perm("scheduling.view_job"),
         "may_see_runs": request.user.has_perm("scheduling.view_run"),
         "may_pause": request.user.has_perm("scheduling.pause_job"),

@@ -41,13 +41,19 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
 )
 
 
+def flower_link(request: HttpRequest) -> str:
+    """The way to Flower for those whom it lets in, else ""."""
+    allowed = request.user.has_perm("scheduling.view_run_output")
+    return conf.FLOWER_URL if allowed else ""
+
+
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Unfold's SIDEBAR navigation."""
     home: list[dict[str, Any]] = [
         {"title": "Home", "icon": "space_dashboard", "link": reverse("admin:index")}
     ]
-    if conf.FLOWER_URL:
-        home.append({"title": "Flower", "icon": "local_florist", "link": conf.FLOWER_URL})
+    if link := flower_link(request):
+        home.append({"title": "Flower", "icon": "local_florist", "link": link})
     groups = [
         {
             "title": title,

@@ -312,3 +312,8 @@ def test_who_may_see_nothing_is_told_so() -> None:
     shown = text_of(log_in().get(page("index")))
     assert "Nothing to see yet" in shown
     assert "What comes next" not in shown
+
+
+def test_the_way_to_flower_is_shown_to_whom_flower_lets_in() -> None:
+    assert "Flower" in text_of(log_in("view_run", "view_run_output").get("/admin/"))
+    assert "Flower" not in text_of(log_in("view_run", name="bob").get("/admin/"))
