@@ -18,6 +18,7 @@ from scheduling.models import (
 )
 from scheduling.models.system import Event
 from scheduling.runs import log, make
+from scheduling.runs.cursors import CURSOR_FIELDS, begin
 
 TARGET_FIELDS = (
     "last_ended_at",
@@ -90,7 +91,7 @@ def _follow_up(run: Run, target: Target, job: Job, now: datetime) -> int:
         .select_related("follower")
         .order_by("pk")
     )
-    rows = [row for rule in rules if (row := _follower_run(run, target, rule, now)) is not None]
+    rows = [_follower_run(run, target, rule, now) for rule in rules]
     if not rows:
         return 0
     Run.objects.bulk_create(rows, ignore_conflicts=True)
@@ -99,7 +100,21 @@ def _follow_up(run: Run, target: Target, job: Job, now: datetime) -> int:
     return sum(row.state == State.QUEUED for row in rows)
 
 
-def _follower_run(run: Run, target: Target, rule: FollowUp, now: datetime) -> Run | None:
+def _new_target(follower: Job, parent: Target, now: datetime) -> Target:
+    """Make the target of a keyed follower for a key that it has not met.
+
+    One that was retired is given as it is: its run is then skipped, and says so.
+    """
+    target, created = Target.objects.get_or_create(
+        job=follower, key=parent.key, defaults={"resource": parent.resource}
+    )
+    if created:
+        begin(target, follower, after=now, since=now)
+        target.save(update_fields=CURSOR_FIELDS)
+    return target
+
+
+def _follower_run(run: Run, target: Target, rule: FollowUp, now: datetime) -> Run:
     follower = rule.follower
     # The same key where the follower knows it, else its plain target.
     candidates = {
@@ -110,7 +125,7 @@ def _follower_run(run: Run, target: Target, rule: FollowUp, now: datetime) -> Ru
     }
     goal = candidates.get(target.key) or candidates.get("")
     if goal is None:
-        return None
+        goal = _new_target(follower, target, now)
     goal.job = follower
     depth = run.depth + 1
     if depth > conf.FOLLOW_UP_DEPTH:

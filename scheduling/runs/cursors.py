@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from scheduling.models import Job, Parked, Target
+from scheduling.errors import InvalidSchedule
+from scheduling.models import Job, Parked, ScheduleStretch, Target
 from scheduling.schedules import Schedule, parse
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,22 @@ def park(target: Target, why: Parked) -> None:
         target.parked_cursor = target.next_fire_at
     target.next_fire_at = None
     target.parked = why
+
+
+def begin(target: Target, job: Job, *, after: datetime, since: datetime) -> None:
+    """Set the first cursor after `after` on the instance and begin a stretch of its schedule."""
+    target.job = job
+    try:
+        schedule = schedule_of(target, job)
+    except InvalidSchedule:
+        park(target, Parked.ERROR)
+        target.parked_cursor = after
+        return
+    set_cursor(target, first_fire(schedule, job, after=after, name=target.name))
+    if schedule.is_anchored:
+        ScheduleStretch.objects.create(
+            target=target, schedule=str(schedule), since=target.next_fire_at or since
+        )
 
 
 CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")

@@ -17,7 +17,7 @@ from scheduling.policies import CatchUp
 from scheduling.runs import ends, log, make
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
-    first_fire,
+    begin,
     lock_target,
     park,
     schedule_of,
@@ -72,7 +72,7 @@ def add_target(
             },
         )
         if created:
-            _begin(target, job, after=after or now, since=now)
+            begin(target, job, after=after or now, since=now)
             target.save(update_fields=CURSOR_FIELDS)
             if first_run == "now":
                 run = make.queued(
@@ -87,22 +87,6 @@ def add_target(
                 log.changed(run, "queued")
             redis.ring_on_commit()
     return target
-
-
-def _begin(target: Target, job: Job, *, after: datetime, since: datetime) -> None:
-    """Set the first cursor after `after` on the instance and begin a stretch of its schedule."""
-    target.job = job
-    try:
-        schedule = schedule_of(target, job)
-    except InvalidSchedule:
-        park(target, Parked.ERROR)
-        target.parked_cursor = after
-        return
-    set_cursor(target, first_fire(schedule, job, after=after, name=target.name))
-    if schedule.is_anchored:
-        ScheduleStretch.objects.create(
-            target=target, schedule=str(schedule), since=target.next_fire_at or since
-        )
 
 
 def reschedule(
@@ -206,7 +190,7 @@ def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime)
         target.save(update_fields=CURSOR_FIELDS)
         return
     parked = target.parked
-    _begin(target, job, after=after or now, since=now)
+    begin(target, job, after=after or now, since=now)
     open_runs = Run.objects.open().filter(target=target)
     if parked == Parked.PAUSED or job.is_paused(now):
         park(target, Parked.PAUSED)

@@ -108,6 +108,31 @@ def test_the_follower_runs_for_the_same_key_where_it_knows_it() -> None:
     assert {run.target for run in followers()} == {same, plain}
 
 
+def test_a_keyed_follower_meets_a_new_key_with_a_target_of_its_own() -> None:
+    target = make_target(make_job(), "shop", resource="shop")
+    follower = make_job(schedule="every 1h")
+    FollowUp.objects.create(job=target.job, follower=follower, on=FollowUpOn.ANY)
+    make_target(follower, "bank")
+    end(target)
+    [run] = followers()
+    made = Target.objects.get(job=follower, key="shop")
+    assert (run.target, made.resource) == (made, target.resource)
+    assert made.next_fire_at == NOW + timedelta(hours=1)
+    end(target)
+    assert Target.objects.filter(job=follower).count() == 2
+
+
+def test_a_retired_target_of_a_follower_leaves_a_skipped_row() -> None:
+    target = make_target(make_job(), "shop")
+    retired = rule(target.job, FollowUpOn.ANY, key="shop")
+    runs.retire_target(retired, now=NOW)
+    end(target)
+    [run] = followers()
+    assert runs.start(run.pk, 1, worker="w", now=NOW) is None
+    run.refresh_from_db()
+    assert (run.state, run.reason) == (State.SKIPPED, Reason.RETIRED)
+
+
 def test_a_paused_follower_leaves_a_skipped_row() -> None:
     target = make_target()
     follower = rule(target.job, FollowUpOn.SUCCESS)
