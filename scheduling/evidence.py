@@ -149,9 +149,10 @@ def bury_silent_workers(app: Celery, *, silent_since: datetime, now: datetime) -
     delivered: set[str] = set()
     for queue in queues.distinct():
         held = broker.held(app, queue or app.conf.task_default_queue, read=False)
-        if held is None:
-            return 0  # The broker does not answer: bury them later.
-        delivered |= held.delivered
+        if held is not None:
+            delivered |= held.delivered
+        elif broker.can_be_asked(app):
+            return 0  # It does not answer now: bury them later.
     # One beat's deletion wins; who dies in between repeats this at the next tick.
     changed = publish_again(map(str, _uuids(delivered)), now=now)
     silent.filter(name__in=names).delete()

@@ -130,6 +130,15 @@ def runs_url(**filters: object) -> str:
     return f"{reverse('admin:scheduling_run_changelist')}?{query}"
 
 
+def name_over(name: str, code: str) -> SafeString:
+    """A name, and below it, smaller, what it stands for in code."""
+    return format_html(
+        '<span class="bk-name">{}</span><span class="bk-subtle bk-line bk-mono">{}</span>',
+        name,
+        code,
+    )
+
+
 def what_it_runs(job: Job) -> str:
     return job.task or job.command
 

@@ -178,11 +178,7 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
 
     @admin.display(description="job", ordering="name")
     def name_and_task(self, job: Job) -> SafeString:
-        return format_html(
-            '<span class="bk-name">{}</span><span class="bk-subtle bk-line bk-mono">{}</span>',
-            job.name,
-            display.what_it_runs(job),
-        )
+        return display.name_over(job.name, display.what_it_runs(job))
 
     @admin.display(description="schedule", ordering="schedule")
     def schedule_shown(self, job: Any) -> SafeString:

@@ -88,11 +88,7 @@ class PeriodicTaskAdmin(stock.PeriodicTaskAdmin, _Dress):  # type: ignore[misc]
 
     @admin.display(description="periodic task", ordering="name")
     def name_and_task(self, row: Any) -> SafeString:
-        return format_html(
-            '<span class="bk-name">{}</span><span class="bk-subtle bk-line bk-mono">{}</span>',
-            row.name,
-            row.task,
-        )
+        return display.name_over(row.name, row.task)
 
     @admin.display(description="next fire")
     def next_fire(self, row: Any) -> SafeString:

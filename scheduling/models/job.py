@@ -69,8 +69,8 @@ class Job(Pausable):
     schedule = models.TextField(
         default="manual", help_text="Text form, e.g. every 5m or cron 0 3 * * *"
     )
-    # Moves with every change of the schedule, so that a run that ends late cannot set a cursor
-    # computed from the schedule of before.
+    # Counts the edits of the schedule. Cursors need no look at it: whoever sets one holds the
+    # target's lock and reads the schedule then.
     schedule_version = models.PositiveIntegerField(default=1, editable=False)
     starts_at = models.DateTimeField(null=True, blank=True, help_text="First fire not before")
     ends_at = models.DateTimeField(null=True, blank=True, help_text="No fire after")

@@ -70,14 +70,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Queued or running. SQLite uses a partial index only where its condition is spelt out."""
         return self.filter(state__in=OPEN_STATES, ended_at__isnull=True)
 
+    def ended(self) -> RunQuerySet:
+        return self.exclude(state__in=OPEN_STATES)
+
     def queued(self) -> RunQuerySet:
         return self.filter(state=State.QUEUED, ended_at__isnull=True)
 
     def running(self) -> RunQuerySet:
         return self.filter(state=State.RUNNING, ended_at__isnull=True)
-
-    def ended(self) -> RunQuerySet:
-        return self.exclude(state__in=OPEN_STATES)
 
     def to_publish(self, now: datetime) -> RunQuerySet:
         """Ready, queued and unpublished: its own outbox entry."""

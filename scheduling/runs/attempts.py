@@ -13,7 +13,7 @@ from scheduling.conf import conf
 from scheduling.context import CurrentRun
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Installation, Job, Parked, Reason, Run, State, Target
+from scheduling.models import Cause, Installation, Job, Parked, Reason, Run, Seat, State, Target
 from scheduling.runs import ends, log, seats
 from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
 
@@ -75,42 +75,16 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
             reason, detail = refusal
             ends.skip_queued(run, target, reason=reason, detail=detail, now=now)
             return None
-        before = _running_before(run)
-        if before is not None:
-            _wait(run, now=now, waiting_on=before)
-            return None
-        taken = seats.lock_seats(seats.seat_keys(job, target))
-        busy = seats.busy_key(taken, run)
-        if busy is not None:
-            _wait(run, now=now, waiting_for=busy)
-            if run.waiting_for not in ("", busy):
-                # It was first in another line, which need not stand still with it.
-                seats.wake([run.waiting_for], now=now)
-                redis.ring_on_commit()
+        taken = _take_turn(run, job, target, now=now)
+        if taken is None:
             return None
         token = 1 + max([target.token, *(seat.token for seat in taken)])
-        accepted = Run.objects.filter(pk=run.pk, attempt=attempt, state=State.QUEUED).update(
-            state=State.RUNNING,
-            reason="",
-            started_at=now,
-            worker=worker,
-            lease_until=now + conf.lease,
-            token=token,
-            waiting_for="",
-        )
-        if accepted != 1:
+        if not _accept(run, token=token, worker=worker, now=now):
             return None
         seats.take(taken, run, token=token, now=now)
         target.token, target.last_started_at = token, now
         _await_end(target, job)
         target.save(update_fields=("token", "last_started_at", *CURSOR_FIELDS))
-        run.state, run.reason, run.started_at, run.worker, run.token = (
-            State.RUNNING,
-            "",
-            now,
-            worker,
-            token,
-        )
         run.target = target
         log.changed(run, "started")
     return Started(
@@ -121,6 +95,43 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
         args=list(job.args),
         kwargs=_arguments(run, job, target),
     )
+
+
+def _take_turn(run: Run, job: Job, target: Target, *, now: datetime) -> list[Seat] | None:
+    """Give the run's seats, locked and free; None if it waits now, for a run or for a seat."""
+    before = _running_before(run)
+    if before is not None:
+        _wait(run, now=now, waiting_on=before)
+        return None
+    taken = seats.lock_seats(seats.seat_keys(job, target))
+    busy = seats.busy_key(taken, run)
+    if busy is None:
+        return taken
+    _wait(run, now=now, waiting_for=busy)
+    if run.waiting_for not in ("", busy):
+        # It was first in another line, which need not stand still with it.
+        seats.wake([run.waiting_for], now=now)
+        redis.ring_on_commit()
+    return None
+
+
+def _accept(run: Run, *, token: int, worker: str, now: datetime) -> bool:
+    """queued -> running, in the database and on the instance; False: somebody else was first."""
+    columns: dict[str, Any] = {
+        "state": State.RUNNING,
+        "reason": "",
+        "started_at": now,
+        "worker": worker,
+        "lease_until": now + conf.lease,
+        "token": token,
+        "waiting_for": "",
+    }
+    queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=State.QUEUED)
+    if queued.update(**columns) != 1:
+        return False
+    for name, value in columns.items():
+        setattr(run, name, value)
+    return True
 
 
 def _await_end(target: Target, job: Job) -> None:

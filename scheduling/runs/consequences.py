@@ -91,13 +91,29 @@ def _follow_up(run: Run, target: Target, job: Job, now: datetime) -> int:
         .select_related("follower")
         .order_by("pk")
     )
-    rows = [_follower_run(run, target, rule, now) for rule in rules]
-    if not rows:
+    if not rules:
         return 0
+    known = _targets_of([rule.follower_id for rule in rules], target.key)
+    rows = [
+        _follower_run(
+            run,
+            rule,
+            known.get(rule.follower_id) or _new_target(rule.follower, target, now),
+            now,
+        )
+        for rule in rules
+    ]
     Run.objects.bulk_create(rows, ignore_conflicts=True)
     for row in rows:
         log.changed(row, row.state)
     return sum(row.state == State.QUEUED for row in rows)
+
+
+def _targets_of(job_ids: list[int], key: str) -> dict[int, Target]:
+    """job -> its target for `key`, or its plain one where it does not know the key."""
+    found = Target.objects.filter(job__in=job_ids, key__in=(key, ""), retired_at=None)
+    # The plain one first, so that the other takes its place.
+    return {goal.job_id: goal for goal in found.order_by("key").select_related("resource")}
 
 
 def _new_target(follower: Job, parent: Target, now: datetime) -> Target:
@@ -114,18 +130,8 @@ def _new_target(follower: Job, parent: Target, now: datetime) -> Target:
     return target
 
 
-def _follower_run(run: Run, target: Target, rule: FollowUp, now: datetime) -> Run:
+def _follower_run(run: Run, rule: FollowUp, goal: Target, now: datetime) -> Run:
     follower = rule.follower
-    # The same key where the follower knows it, else its plain target.
-    candidates = {
-        found.key: found
-        for found in Target.objects.filter(
-            job=follower, key__in=(target.key, ""), retired_at=None
-        ).select_related("resource")
-    }
-    goal = candidates.get(target.key) or candidates.get("")
-    if goal is None:
-        goal = _new_target(follower, target, now)
     goal.job = follower
     depth = run.depth + 1
     if depth > conf.FOLLOW_UP_DEPTH:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Parked, ScheduleStretch, Target
 from scheduling.schedules import Schedule, parse
 
-logger = logging.getLogger(__name__)
+CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")
 
 
 def schedule_of(target: Target, job: Job) -> Schedule:
@@ -106,6 +105,3 @@ def begin(target: Target, job: Job, *, after: datetime, since: datetime) -> None
         ScheduleStretch.objects.create(
             target=target, schedule=str(schedule), since=target.next_fire_at or since
         )
-
-
-CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")

@@ -109,18 +109,7 @@ def settle(
     `resumed`: the fires were missed by somebody's will. The skipped ones say so, the others are
     caught up, one after another.
     """
-    skips = [
-        make.skipped(
-            target,
-            job,
-            first=skip.first,
-            last=skip.last,
-            fires=skip.fires,
-            reason=Reason.PAUSED if resumed else Reason(skip.reason),
-            now=now,
-        )
-        for skip in plan.skips
-    ]
+    skips = _skipped(target, job, plan, now=now, resumed=resumed)
     runs: list[Run] = []
     caught_up = 0
     last = open_runs[-1] if open_runs else None
@@ -159,17 +148,39 @@ def settle(
     _remember(target, runs, skips, now)
     claim.runs += runs
     claim.skips += skips
-    newest = max((row.scheduled_until or row.scheduled_at for row in (*runs, *skips)), default=None)
-    if job.periodic_task_id is not None and newest is not None and (runs or not resumed):
-        claim.fires.append(
-            ClaimedFire(
-                periodic_task_id=job.periodic_task_id,
-                scheduled_at=newest,
-                started=len(runs),
-                finished=job.runs_left == 0,
-            )
-        )
+    if runs or not resumed:
+        claim.fires += _fires_of_row(job, runs, skips)
     return caught_up
+
+
+def _skipped(target: Target, job: Job, plan: Plan, *, now: datetime, resumed: bool) -> list[Run]:
+    return [
+        make.skipped(
+            target,
+            job,
+            first=skip.first,
+            last=skip.last,
+            fires=skip.fires,
+            reason=Reason.PAUSED if resumed else Reason(skip.reason),
+            now=now,
+        )
+        for skip in plan.skips
+    ]
+
+
+def _fires_of_row(job: Job, runs: list[Run], skips: list[Run]) -> list[ClaimedFire]:
+    """What the listeners are told, if the job follows a django-celery-beat row."""
+    taken = [row.scheduled_until or row.scheduled_at for row in (*runs, *skips)]
+    if job.periodic_task_id is None or not taken:
+        return []
+    return [
+        ClaimedFire(
+            periodic_task_id=job.periodic_task_id,
+            scheduled_at=max(taken),
+            started=len(runs),
+            finished=job.runs_left == 0,
+        )
+    ]
 
 
 def settle_up_to(target: Target, job: Job, *, now: datetime, missed: CatchUp | None) -> None:

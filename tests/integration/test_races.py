@@ -15,6 +15,8 @@ from scheduling.beat import Scheduler
 from scheduling.models import (
     Notification,
     Parked,
+    Process,
+    ProcessKind,
     Reason,
     Run,
     ScheduleStretch,
@@ -300,6 +302,16 @@ def test_what_a_broker_that_cannot_be_asked_may_have_lost_is_published_again_by_
     assert comparison.compare(app, now=NOW + 8 * SECOND) == 0
     assert comparison.compare(app, now=NOW + 13 * SECOND) == 1
     assert Run.objects.to_publish(NOW + 13 * SECOND).get() == run
+
+
+def test_a_dead_worker_is_buried_although_its_broker_cannot_be_asked() -> None:
+    app = Celery("silent", broker="memory://", set_as_current=False)
+    make_run(make_target(), published_at=NOW, published_epoch="", publications=1)
+    Process.objects.create(
+        kind=ProcessKind.WORKER, name="w", host="h", pid=1, started_at=NOW, seen_at=NOW
+    )
+    evidence.bury_silent_workers(app, silent_since=NOW + SECOND, now=NOW + SECOND)
+    assert not Process.objects.exists()
 
 
 def test_waiting_mails_do_not_fill_the_queue_while_workers_are_busy(
