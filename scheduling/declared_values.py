@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
-from scheduling.policies import SUPPORTED_OVERLAPS, CatchUp, Overlap
+from scheduling.policies import CatchUp, Overlap
 from scheduling.schedules import Every, Manual, Schedule, parse, require_supported
 from scheduling.spans import LONGEST
 
@@ -53,7 +53,7 @@ def as_catch_up(value: object, name: str) -> CatchUp:
 
 
 def as_overlap(value: object, name: str) -> Overlap:
-    return _as_policy(value, SUPPORTED_OVERLAPS, name, "overlap")
+    return _as_policy(value, tuple(Overlap), name, "overlap")
 
 
 def _as_policy(value: object, choices: tuple[Policy, ...], name: str, what: str) -> Policy:

@@ -27,6 +27,10 @@ class NaiveTime(SchedulingError, ValueError):
     """A time without a time zone was given; pass an aware datetime."""
 
 
+class InvalidCalendar(SchedulingError, ValueError):
+    """The days of the calendar cannot be read."""
+
+
 class InvalidDeclaration(SchedulingError, ValueError):
     """The declaration of a job contradicts itself."""
 

@@ -40,10 +40,6 @@ class Overlap(StrEnum):
     ALLOW = "allow"
 
 
-# What this version acts on; the others have a name and a meaning, but nobody does them yet.
-SUPPORTED_OVERLAPS = (Overlap.SKIP, Overlap.WAIT, Overlap.QUEUE, Overlap.ALLOW)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fire:
     """A fire time that gets a run."""

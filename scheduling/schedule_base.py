@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from scheduling.errors import InvalidSchedule
-from scheduling.zones import require_aware
+from scheduling.zones import ClockChange, require_aware
 
 MOST_MEMBERS = 50  # of a union: each adds its share to every question
 
@@ -74,6 +74,10 @@ class Schedule:
         """The same schedule with `zone` for what names no time zone; without, that is UTC."""
         return self
 
+    def under(self, rule: ClockChange) -> Schedule:
+        """The same schedule with another rule for clock changes; its text does not tell."""
+        return self
+
     def sentence(self) -> str:
         """Say it in English."""
         raise NotImplementedError
@@ -108,6 +112,9 @@ class Union(Schedule):
 
     def in_zone(self, zone: str) -> Schedule:
         return union(*(member.in_zone(zone) for member in self.members))
+
+    def under(self, rule: ClockChange) -> Schedule:
+        return union(*(member.under(rule) for member in self.members))
 
     def sentence(self) -> str:
         return "; and ".join(member.sentence() for member in self.members)

@@ -6,7 +6,7 @@ Values without clock and state; every time is an argument.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from functools import partial
 from hashlib import blake2b
@@ -15,7 +15,7 @@ from scheduling import cron, cron_words, zones
 from scheduling.errors import InvalidSchedule, InvalidSpan
 from scheduling.schedule_base import Schedule
 from scheduling.spans import LONGEST, format_span, parse_span, span_in_words
-from scheduling.zones import EPOCH, SECOND, from_instant, require_aware, to_instant
+from scheduling.zones import EPOCH, SECOND, ClockChange, from_instant, require_aware, to_instant
 
 ZERO = timedelta(0)
 
@@ -29,6 +29,8 @@ class Cron(Schedule):
     """Name of a time zone; None means that nobody has said, and counts as UTC."""
     and_days: bool = field(default=False, kw_only=True)
     """Read the fields as Celery's crontab does: day AND weekday; ranges may wrap."""
+    clock_change: ClockChange = field(default=ClockChange.CLASSIC, kw_only=True)
+    """Not in the text, which is why it is set by `under`."""
 
     def __post_init__(self) -> None:
         expression, zone = cron.normalize(self.expression)
@@ -50,12 +52,19 @@ class Cron(Schedule):
     def next(self, after: datetime, *, name: str = "") -> datetime | None:
         key = name if "H" in self.expression and cron.uses_name(self.expression) else ""
         rule = cron.compile_rule(self.expression, self.and_days, key)
-        search = zones.next_on_fixed_clock if rule.fixed_clock else zones.next_on_running_clock
-        instant = search(rule.next_local, self.tz or "UTC", to_instant(require_aware(after)))
+        zone, since = self.tz or "UTC", to_instant(require_aware(after))
+        instant = (
+            zones.next_clock_time(rule.next_local, zone, since, self.clock_change)
+            if rule.fixed_clock
+            else zones.next_on_running_clock(rule.next_local, zone, since)
+        )
         return None if instant is None else from_instant(instant)
 
     def in_zone(self, zone: str) -> Schedule:
-        return self if self.tz else Cron(self.expression, tz=zone, and_days=self.and_days)
+        return self if self.tz else replace(self, tz=zone)
+
+    def under(self, rule: ClockChange) -> Schedule:
+        return self if rule == self.clock_change else replace(self, clock_change=rule)
 
     def sentence(self) -> str:
         return cron_words.describe(self.expression, both_days=self.and_days) + _in_words(self.tz)
@@ -175,14 +184,22 @@ class Times(Schedule):
     times: tuple[time, ...]
     """Ascending, no duplicates, whole seconds."""
     tz: str | None
+    clock_change: ClockChange
+    """Not in the text, which is why it is set by `under`."""
 
-    def __init__(self, *times: time | str, tz: str | None = None) -> None:
+    def __init__(
+        self,
+        *times: time | str,
+        tz: str | None = None,
+        clock_change: ClockChange = ClockChange.CLASSIC,
+    ) -> None:
         if not times:
             raise InvalidSchedule("Times without a time of day; name one, such as 13:00")
         if tz is not None:
             zones.load_zone(tz)
         object.__setattr__(self, "times", tuple(sorted({_time_of_day(each) for each in times})))
         object.__setattr__(self, "tz", tz)
+        object.__setattr__(self, "clock_change", clock_change)
 
     @property
     def is_anchored(self) -> bool:
@@ -190,13 +207,19 @@ class Times(Schedule):
 
     def next(self, after: datetime, *, name: str = "") -> datetime | None:
         seconds = [each.hour * 3600 + each.minute * 60 + each.second for each in self.times]
-        instant = zones.next_on_fixed_clock(
-            partial(_next_of, seconds), self.tz or "UTC", to_instant(require_aware(after))
+        instant = zones.next_clock_time(
+            partial(_next_of, seconds),
+            self.tz or "UTC",
+            to_instant(require_aware(after)),
+            self.clock_change,
         )
         return None if instant is None else from_instant(instant)
 
     def in_zone(self, zone: str) -> Schedule:
-        return self if self.tz else Times(*self.times, tz=zone)
+        return self if self.tz else Times(*self.times, tz=zone, clock_change=self.clock_change)
+
+    def under(self, rule: ClockChange) -> Schedule:
+        return Times(*self.times, tz=self.tz, clock_change=rule)
 
     def sentence(self) -> str:
         return f"at {cron_words.listing(self._texts())} every day{_in_words(self.tz)}"

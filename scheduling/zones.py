@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,6 +24,18 @@ DAY = 86_400
 FIRST_INSTANT = -2 * DAY  # 1970 begins up to a day earlier or later somewhere on Earth
 LAST_INSTANT = 4_102_444_800 + 2 * DAY  # 2100-01-01, likewise
 _CHUNK = 2**25  # seconds, a little over a year: the stretch of a zone that is looked at together
+
+
+class ClockChange(StrEnum):
+    """What clock times do when clocks change; rhythms (`*/5`) follow real time in any case.
+
+    In the gap of spring a time does not exist, in the fold of autumn it comes twice.
+    """
+
+    CLASSIC = "classic"  # gap: at the first instant after it; fold: the first time only
+    SKIP = "skip"  # gap: not at all; fold: the first time only
+    TWICE = "twice"  # gap: at the first instant after it; fold: both times
+    RUNNING = "running"  # gap: not at all; fold: both times, as the clock on the wall shows them
 
 
 class Offset(NamedTuple):
@@ -61,6 +74,25 @@ def load_zone(name: str) -> ZoneInfo:
             f"{'' if isinstance(name, str) else ', as a text'}",
             value=name,
         ) from error
+
+
+def next_clock_time(pattern: Pattern, zone: str, after: int, rule: ClockChange) -> int | None:
+    """First instant after `after` of a pattern that means clock times, by the given rule."""
+    if rule is ClockChange.CLASSIC:
+        return next_on_fixed_clock(pattern, zone, after)
+    running = next_on_running_clock(pattern, zone, after)
+    if rule is ClockChange.RUNNING:
+        return running
+    fixed = next_on_fixed_clock(pattern, zone, after)
+    if rule is ClockChange.TWICE:
+        return min((each for each in (fixed, running) if each is not None), default=None)
+    # What both name: the fixed clock alone moves times out of a gap, the running one repeats.
+    while fixed is not None and running is not None and fixed != running:
+        if fixed < running:
+            fixed = next_on_fixed_clock(pattern, zone, running - 1)
+        else:
+            running = next_on_running_clock(pattern, zone, fixed - 1)
+    return None if running is None else fixed
 
 
 def next_on_fixed_clock(pattern: Pattern, zone: str, after: int) -> int | None:

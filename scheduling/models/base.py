@@ -1,4 +1,4 @@
-"""What jobs, targets and the whole installation share: being paused."""
+"""What the scopes of a pause share: the installation, circuits, jobs, resources, targets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Pausable(models.Model):
     """
 
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
-    paused_by = models.CharField(max_length=150, blank=True, editable=False)
-    pause_reason = models.CharField(max_length=300, blank=True, editable=False)
+    paused_by = models.CharField(max_length=150, blank=True, db_default="", editable=False)
+    pause_reason = models.CharField(max_length=300, blank=True, db_default="", editable=False)
     paused_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:

@@ -10,8 +10,10 @@ from django.db import models
 from django.db.models import Q
 
 from scheduling.models.base import Pausable
-from scheduling.policies import SUPPORTED_OVERLAPS, CatchUp, Overlap
+from scheduling.models.scopes import Calendar, Circuit
+from scheduling.policies import CatchUp, Overlap
 from scheduling.schedules import Schedule, parse
+from scheduling.zones import ClockChange
 
 
 class Kind(models.TextChoices):
@@ -28,7 +30,7 @@ class DeclaredIn(models.TextChoices):
     ADMIN = "admin", "admin"
 
 
-def choices_of(members: Iterable[CatchUp | Overlap]) -> list[tuple[str, str]]:
+def choices_of(members: Iterable[CatchUp | Overlap | ClockChange]) -> list[tuple[str, str]]:
     return [(member.value, member.value) for member in members]
 
 
@@ -75,13 +77,38 @@ class Job(Pausable):
     starts_at = models.DateTimeField(null=True, blank=True, help_text="First fire not before")
     ends_at = models.DateTimeField(null=True, blank=True, help_text="No fire after")
     runs_left = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit")
+    # "next", "now" or an ISO time; read when a target begins.
+    first_run = models.CharField(max_length=40, default="next", db_default="next")
+    # By name, as declarations know them.
+    calendar = models.ForeignKey(
+        Calendar,
+        models.PROTECT,
+        to_field="name",
+        null=True,
+        blank=True,
+        related_name="jobs",
+        help_text="Days on which it does not fire",
+    )
+    clock_change = models.CharField(
+        max_length=10,
+        choices=choices_of(ClockChange),
+        default=ClockChange.CLASSIC.value,
+        db_default=ClockChange.CLASSIC.value,
+        help_text="What clock times do when clocks change",
+    )
+    circuit = models.ForeignKey(
+        Circuit, models.SET_NULL, to_field="name", null=True, blank=True, related_name="jobs"
+    )
 
     catch_up = models.CharField(
         max_length=10, choices=choices_of(CatchUp), default=CatchUp.LATEST.value
     )
     catch_up_window = models.DurationField(null=True, blank=True)
     overlap = models.CharField(
-        max_length=10, choices=choices_of(SUPPORTED_OVERLAPS), default=Overlap.SKIP.value
+        max_length=10, choices=choices_of(Overlap), default=Overlap.SKIP.value
+    )
+    queue_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Runs that may wait with overlap queue; empty: the default"
     )
     start_within = models.DurationField(null=True, blank=True)
     soft_limit = models.DurationField(null=True, blank=True)
@@ -90,6 +117,9 @@ class Job(Pausable):
     retry_delay = models.DurationField(default=timedelta(seconds=60))
     retry_delay_max = models.DurationField(default=timedelta(hours=1))
     rerun_if_lost = models.BooleanField(default=False)
+    pause_after = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Failures in a row that pause it; empty: never"
+    )
     locks = models.JSONField(
         default=list, blank=True, help_text="Resource keys that every run holds"
     )
@@ -99,6 +129,13 @@ class Job(Pausable):
     notify_on_success = models.BooleanField(default=False)
     notify_still_failing = models.BooleanField(default=False)
     recipients = models.JSONField(default=list, blank=True, help_text="E-mail addresses")
+    # Whoever knows it can report in the job's name, so it is shown to nobody but its editors.
+    ping_url = models.CharField(
+        max_length=500,
+        blank=True,
+        db_default="",
+        help_text="Told of each start, success and failure, as healthchecks.io takes it",
+    )
 
     overrides = models.JSONField(default=dict, blank=True, editable=False)
     periodic_task_id = models.BigIntegerField(null=True, unique=True, editable=False)
@@ -149,6 +186,11 @@ class ScheduleStretch(models.Model):
 
     target = models.ForeignKey("Target", models.CASCADE, related_name="stretches")
     schedule = models.TextField()
+    clock_change = models.CharField(
+        max_length=10, default=ClockChange.CLASSIC.value, db_default=ClockChange.CLASSIC.value
+    )
+    # The days left out, as DaysOff writes them; "": none
+    days_off = models.TextField(blank=True, default="", db_default="")
     # The first fire time that this schedule answers for; fires before were another's.
     since = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True)

@@ -150,6 +150,8 @@ class Run(models.Model):
     exclusive = models.BooleanField(default=True)
     stop_requested_at = models.DateTimeField(null=True, blank=True)
     stop_requested_by = models.CharField(max_length=150, blank=True, default="")
+    # Kill it, instead of asking and waiting.
+    stop_at_once = models.BooleanField(default=False, db_default=False)
 
     kwargs = models.JSONField(default=dict, blank=True)
     outcome = models.CharField(
@@ -166,6 +168,7 @@ class Run(models.Model):
     )
     rule = models.ForeignKey(FollowUp, models.SET_NULL, null=True, blank=True, related_name="+")
     depth = models.PositiveSmallIntegerField(default=0)
+    # Shared by the runs that were asked for together.
     backfill = models.UUIDField(null=True, blank=True)
     requested_by = models.CharField(max_length=150, blank=True, default="")
 
@@ -232,6 +235,10 @@ class Run(models.Model):
                 fields=("start_by",),
                 name="run_start_by",
                 condition=Q(ended_at__isnull=True, start_by__isnull=False),
+            ),
+            # Serves the runs of one backfill
+            models.Index(
+                fields=("backfill",), name="run_of_backfill", condition=Q(backfill__isnull=False)
             ),
             # Serve histories, newest first
             models.Index(fields=("job", "-created_at"), name="run_history_of_job"),

@@ -1,12 +1,15 @@
-"""The installation itself: its processes, held seats, and notifications to deliver."""
+"""The installation itself: its processes, held seats, and what is to be delivered."""
 
 from __future__ import annotations
+
+import uuid
 
 from django.db import models
 from django.db.models import Q
 
 from scheduling.models.base import Pausable
 from scheduling.models.run import Run
+from scheduling.models.target import Target
 
 
 class Installation(Pausable):
@@ -15,7 +18,12 @@ class Installation(Pausable):
     Paused here means that nothing fires. `declarations_hash` is the fingerprint of the code that
     was migrated last: a beat with other declarations (an old one restarting in the middle of a
     deploy) must not sync. `catch_up_tokens` is the shared bucket that meters catch-up.
+    `checkpoints` counts the checkpoints taken; `key` names this installation in them, and stays
+    the same in a backup that is restored.
     """
+
+    key = models.UUIDField(default=uuid.uuid4, editable=False)
+    checkpoints = models.PositiveBigIntegerField(default=0, db_default=0)
 
     declarations_hash = models.CharField(max_length=64, blank=True)
     catch_up_tokens = models.FloatField(default=0)
@@ -72,12 +80,17 @@ class Event(models.TextChoices):
     FIXED = "fixed", "Fixed"
     SUCCEEDED = "succeeded", "Succeeded"
     SCHEDULE_ERROR = "schedule_error", "Schedule cannot be read"
+    LATE = "late", "Late"
+    PAUSED = "paused", "Paused"
 
 
 class Notification(models.Model):
     """Something to tell, inserted in the transaction that made it true, delivered afterwards."""
 
     run = models.ForeignKey(Run, models.CASCADE, null=True, related_name="notifications")
+    # Of a late target: which one, and since which fire time. Many look; one row comes of it.
+    target = models.ForeignKey(Target, models.CASCADE, null=True, related_name="notifications")
+    late_since = models.DateTimeField(null=True, blank=True)
     name = models.CharField(max_length=200)
     event = models.CharField(max_length=20, choices=Event.choices)
     detail = models.TextField(blank=True)
@@ -91,6 +104,7 @@ class Notification(models.Model):
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=("run", "event"), name="one_notification_per_run_event"),
+            models.UniqueConstraint(fields=("target", "late_since"), name="one_alert_per_lateness"),
         )
         indexes = (
             models.Index(
@@ -102,3 +116,34 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} {self.name}"
+
+
+class PingSignal(models.TextChoices):
+    START = "start", "start"
+    SUCCESS = "success", "success"
+    FAIL = "fail", "fail"
+
+
+class Ping(models.Model):
+    """A run's sign of life for a monitor outside, to be sent to its job's `ping_url`."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="pings")
+    signal = models.CharField(max_length=10, choices=PingSignal.choices)
+    created_at = models.DateTimeField()
+    # Empty once it is delivered or given up.
+    deliver_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("run", "signal"), name="one_ping_per_run_signal"),
+        )
+        indexes = (
+            models.Index(
+                fields=("deliver_at",), name="ping_due", condition=Q(deliver_at__isnull=False)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.signal} of run {self.run_id}"

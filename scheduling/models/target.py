@@ -11,7 +11,7 @@ from scheduling.models.base import Pausable
 from scheduling.models.job import Job
 
 
-class Resource(models.Model):
+class Resource(Pausable):
     """A thing out there that runs must not touch together."""
 
     key = models.CharField(max_length=300, unique=True)
@@ -22,6 +22,14 @@ class Resource(models.Model):
 
     class Meta:
         ordering = ("key",)
+        indexes = (
+            # Serves the end of pauses
+            models.Index(
+                fields=("paused_until",),
+                name="resource_paused_until",
+                condition=Q(paused_until__isnull=False),
+            ),
+        )
 
     def __str__(self) -> str:
         return self.key
@@ -75,7 +83,11 @@ class Target(Pausable):
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     failures_in_a_row = models.PositiveIntegerField(default=0, editable=False)
     last_alerted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # What its overlap policy has done: fires skipped, runs ended for a newer fire, and fires
+    # skipped because too many waited.
     skipped_for_overlap = models.PositiveBigIntegerField(default=0, editable=False)
+    ended_for_overlap = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    skipped_for_cap = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
 
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
