@@ -133,7 +133,7 @@ class Except(Schedule):
         since: datetime | None = after
         while since is not None:
             # As long as no day off comes, the inner schedule walks fastest.
-            since, walk = None, self.inner.between(since, until, name=name)
+            walk, since = self.inner.between(since, until, name=name), None
             for fire in walk:
                 end = self.days_off.end_of_day_off(fire)
                 if end is not None:

@@ -36,7 +36,8 @@ class Migration(migrations.Migration):
                     "days",
                     models.TextField(
                         blank=True,
-                        help_text="One a line: 2026-12-25, 2026-12-24..2026-12-31, or 12-25 for each year",
+                        help_text="One a line: 2026-12-25, 2026-12-24..2026-12-31 or, "
+                        "each year, 12-25",
                     ),
                 ),
             ],
