@@ -27,8 +27,12 @@ class NaiveTime(SchedulingError, ValueError):
     """A time without a time zone was given; pass an aware datetime."""
 
 
-class InvalidCalendar(SchedulingError, ValueError):
+class InvalidCalendar(InvalidSchedule):
     """The days of the calendar cannot be read."""
+
+
+class InvalidBackfill(SchedulingError, ValueError):
+    """The range cannot be backfilled."""
 
 
 class InvalidDeclaration(SchedulingError, ValueError):
@@ -53,3 +57,23 @@ class NotInARun(SchedulingError, RuntimeError):
 
 class JobRetired(SchedulingError, ValueError):
     """The job is retired."""
+
+
+class CheckpointError(SchedulingError):
+    """The checkpoint cannot be used."""
+
+
+class CheckpointAway(CheckpointError):
+    """The place of the checkpoint cannot be reached."""
+
+
+class UnreadableCheckpoint(CheckpointError, ValueError):
+    """The checkpoint cannot be read."""
+
+
+class ForeignCheckpoint(CheckpointError):
+    """The checkpoint belongs to another installation."""
+
+
+class DatabaseIsOlder(CheckpointError):
+    """The database is older than the checkpoint."""

@@ -162,9 +162,11 @@ def start_within(
     return None if period is None else max(period, timedelta(seconds=60))
 
 
-def late_after(schedule: Schedule, at: datetime, name: str = "") -> timedelta:
-    """How late a fire may be before somebody is told: a tenth of the period, at least 5 minutes."""
-    return max(timedelta(minutes=5), (schedule.period(at, name=name) or timedelta()) / 10)
+def late_after(
+    schedule: Schedule, at: datetime, name: str = "", *, floor: timedelta = timedelta(minutes=5)
+) -> timedelta:
+    """How late a fire may be before somebody is told: a tenth of the period, at least `floor`."""
+    return max(floor, (schedule.period(at, name=name) or timedelta()) / 10)
 
 
 def retry_delay(attempt_failed: int, *, base: timedelta, cap: timedelta) -> timedelta:
@@ -178,20 +180,20 @@ def retry_delay(attempt_failed: int, *, base: timedelta, cap: timedelta) -> time
 
 
 def on_overlap(
-    policy: Overlap, *, open_runs: int, waiting: int, cause: str
-) -> Literal["start", "wait", "skip"]:
+    policy: Overlap, *, open_runs: int, waiting: int, queue_limit: int
+) -> Literal["start", "wait", "skip", "cap", "replace"]:
     """Decide about a fire while `open_runs` of its target are open, `waiting` of them not started.
 
-    Only fires by schedule are ever skipped: caught-up and backfilled runs queue one after another.
+    `wait` keeps the first that waits; `queue` keeps all, up to `queue_limit`, and caps the rest.
+    `replace`: the open runs are ended or skipped in favour of this fire, which waits for that.
     """
     if policy is Overlap.ALLOW or open_runs == 0:
         return "start"
-    if cause != "schedule" or policy is Overlap.QUEUE:
-        return "wait"
-    # Cancel and terminate also end the open run, which is not decided here; the fire waits for it.
-    if policy is Overlap.SKIP or waiting:
-        return "skip"
-    return "wait"
+    if policy in (Overlap.CANCEL, Overlap.TERMINATE):
+        return "replace"
+    if policy is Overlap.QUEUE:
+        return "wait" if waiting < queue_limit else "cap"
+    return "wait" if policy is Overlap.WAIT and not waiting else "skip"
 
 
 class _Ledger:

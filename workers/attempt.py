@@ -99,7 +99,7 @@ def begin(ticket: Ticket, *, worker: str) -> tuple[Started, lease.OpenRun] | Non
     if run is None or run.job is None or run.target is None:
         return None
     keys = runs.seat_keys(run.job, run.target)
-    open_run = lease.OpenRun(run.pk, run.attempt, keys)
+    open_run = lease.OpenRun(run.pk, run.attempt, keys, is_external=run.job.is_external)
     busy = locks.acquire(keys, open_run.holder, lease=conf.lease)
     if busy is not None:
         if is_running(busy.holder):
@@ -164,7 +164,7 @@ def perform(
     finally:
         _executing.reset(before)
     result = results.from_return(value)
-    if open_run.was_told:
+    if open_run.was_told and result.reason != Reason.TERMINATED:
         result = replace(result, state=State.FAILED, reason=Reason.CANCELLED)
     if result.state == State.FAILED:
         return result, failure(result)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+from billiard.process import current_process
 from django.db import connection
 
 from scheduling import clock, runs
@@ -29,31 +31,56 @@ POLL = 1.0
 class OpenRun:
     """A run that this process executes."""
 
-    def __init__(self, run_id: UUID, attempt: int, keys: Sequence[str]) -> None:
+    def __init__(
+        self, run_id: UUID, attempt: int, keys: Sequence[str], *, is_external: bool = False
+    ) -> None:
         self.run_id = run_id
         self.holder = holder_of(run_id, attempt)
         self.keys: Sequence[str] = keys
         self.was_told = False  # the job knows that it is to stop
-        self._is_watched = False
+        self.is_watched = False
         self._is_stopping = False
+        self._is_external = is_external
+        self._is_dying = False
 
     def should_stop(self) -> bool:
         """Whether somebody asked this run to stop, as of the last beat.
 
-        The first question makes the heartbeat look, so that a run that never asks costs nothing.
+        The first question makes each beat look, so that a run that never asks costs little.
         """
-        self._is_watched = True
+        self.is_watched = True
         self.was_told = self._is_stopping
         return self.was_told
+
+    def must_die(self) -> bool:
+        """Whether somebody asked for its end at once, as of the last beat."""
+        return self._is_dying
 
     def give_up_locks(self) -> None:
         """Open the gate for others. The heartbeat does not take the locks again."""
         keys, self.keys = self.keys, ()
         locks.release(keys, self.holder)
 
-    def look(self) -> None:
-        if self._is_watched and not self._is_stopping:
-            self._is_stopping = runs.stop_requested(self.run_id)
+    def stop(self, *, at_once: bool) -> None:
+        """Pass somebody's wish on to the job; if it is for a kill, kill this process.
+
+        Who finds the process gone records the end. Who watches an external one kills only that.
+        """
+        self._is_stopping = True
+        if not at_once or self._is_dying:
+            return
+        self._is_dying = True
+        if self._is_external:
+            return
+        if is_pool_child():
+            logger.warning("Run %s is to end at once: killing its process", self.run_id)
+            self.give_up_locks()
+            os.kill(os.getpid(), signal.SIGKILL)
+        logger.warning(
+            "Run %s is to end at once, but other runs share its process: it goes on unless it asks "
+            "should_stop(); only the prefork pool can have it killed",
+            self.run_id,
+        )
 
 
 def holder_of(run_id: UUID, attempt: int) -> str:
@@ -110,10 +137,9 @@ class Heartbeat:
                     run_ids=[run.run_id for run in open_runs],
                     now=clock.sample(),
                 )
-            for run in open_runs:
-                if renew:
+                for run in open_runs:
                     locks.acquire(run.keys, run.holder, lease=conf.lease)
-                run.look()
+            self._look(open_runs if renew else [run for run in open_runs if run.is_watched])
         except Exception:
             if not self._is_failing:
                 logger.exception("Leases of %s not renewed; trying again", self._worker)
@@ -122,6 +148,20 @@ class Heartbeat:
             return False
         self._is_failing = False
         return True
+
+    def _look(self, open_runs: Sequence[OpenRun]) -> None:
+        """Ask for all of them at once who is to stop."""
+        if not open_runs:
+            return
+        asked = runs.stop_requests([run.run_id for run in open_runs])
+        for run in open_runs:
+            if run.run_id in asked:
+                run.stop(at_once=asked[run.run_id])
+
+
+def is_pool_child() -> bool:
+    """Whether this is a process of the prefork pool: one task at a time, replaced when it dies."""
+    return "PoolWorker" in current_process().name
 
 
 _heartbeats: dict[str, Heartbeat] = {}

@@ -13,9 +13,10 @@ from scheduling.conf import conf
 from scheduling.context import CurrentRun
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Installation, Job, Parked, Reason, Run, Seat, State, Target
-from scheduling.runs import ends, log, seats
+from scheduling.models import Cause, Job, Parked, Reason, Run, Seat, State, Target
+from scheduling.runs import ends, log, pings, seats
 from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
+from scheduling.runs.scopes import pause_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
     with short_transaction():
         target = lock_target(target_id)
         run = (
-            Run.objects.select_related("job")
+            Run.objects.select_related("job__circuit", "job__calendar")
             .filter(pk=run_id, attempt=attempt, state=State.QUEUED)
             .first()
         )
@@ -86,6 +87,7 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
         _await_end(target, job)
         target.save(update_fields=("token", "last_started_at", *CURSOR_FIELDS))
         run.target = target
+        pings.of_start(run, job, now=now)
         log.changed(run, "started")
     return Started(
         run=run,
@@ -156,19 +158,19 @@ def _arguments(run: Run, job: Job, target: Target) -> dict[str, Any]:
 
 
 def _refusal(run: Run, job: Job, target: Target, now: datetime) -> tuple[Reason, str] | None:
-    """Whether the run may no longer start at all. A person may run a paused job by hand."""
+    """Whether the run may no longer start at all. People may run a paused job by hand."""
     if job.retired_at is not None or target.retired_at is not None:
         return Reason.RETIRED, ""
     if run.start_by is not None and now > run.start_by:
         return Reason.LATE, f"it had to start by {run.start_by:%Y-%m-%d %H:%M:%S} UTC"
-    if run.cause == Cause.MANUAL:
+    if run.cause in (Cause.MANUAL, Cause.BACKFILL):
         return None
-    everything = Installation.objects.filter(pk=1).first()
-    for scope in (everything, job, target):
-        if scope is not None and scope.is_paused(now):
-            by = f" by {scope.paused_by}" if scope.paused_by else ""
-            return Reason.PAUSED, f"{scope} was paused{by}: {scope.pause_reason}"
-    return None
+    held = pause_of(job, target, now)
+    if held is None:
+        return None
+    name, scope = held
+    by = f" by {scope.paused_by}" if scope.paused_by else ""
+    return Reason.PAUSED, f"{name} was paused{by}: {scope.pause_reason}"
 
 
 def _running_before(run: Run) -> Run | None:
@@ -215,5 +217,7 @@ def renew(*, worker: str, run_ids: Collection[UUID], now: datetime) -> int:
     )
 
 
-def stop_requested(run_id: UUID) -> bool:
-    return Run.objects.filter(pk=run_id, stop_requested_at__isnull=False).exists()
+def stop_requests(run_ids: Collection[UUID]) -> dict[UUID, bool]:
+    """Which of these running runs are to stop: run -> whether at once."""
+    asked = Run.objects.running().filter(pk__in=run_ids, stop_requested_at__isnull=False)
+    return dict(asked.values_list("pk", "stop_at_once"))

@@ -9,12 +9,12 @@ from django.db.models import Q
 
 from scheduling.conf import conf
 from scheduling.db import short_transaction, skip_locked
-from scheduling.errors import InvalidSchedule
 from scheduling.models import Installation, Job, Notification, Parked, Run, Target
 from scheduling.models.system import Event
-from scheduling.policies import CatchUp
+from scheduling.policies import CatchUp, Overlap
 from scheduling.runs import make
 from scheduling.runs.cursors import park, schedule_of
+from scheduling.runs.scopes import scopes_of
 from scheduling.runs.settle import Claim, open_runs_of, plan_for, settle, write
 
 logger = logging.getLogger(__name__)
@@ -42,10 +42,11 @@ def claim(
         if not targets:
             return result
         # Read after the locks are held, so that an edit is seen whole or not at all.
-        jobs = Job.objects.in_bulk({target.job_id for target in targets})
+        known = Job.objects.select_related("circuit", "calendar")
+        jobs = known.in_bulk({target.job_id for target in targets})
         # Two beats with different targets of one job must not both spend its last run.
-        counted = Job.objects.filter(pk__in=jobs, runs_left__isnull=False).order_by("pk")
-        jobs |= {job.pk: job for job in counted.select_for_update(no_key=True)}
+        counted = known.filter(pk__in=jobs, runs_left__isnull=False).order_by("pk")
+        jobs |= {job.pk: job for job in counted.select_for_update(no_key=True, of=("self",))}
         everything = Installation.objects.filter(pk=1).first()
         open_runs = open_runs_of(target.pk for target in targets)
         budget = catch_up_budget
@@ -81,8 +82,10 @@ def _lock_due(now: datetime, *, limit: int, catch_up_budget: int | None) -> list
     Those stay due until they are through, and would fill every batch: all others would wait.
     """
     # Without this lock two beats would plan the same fires and one would lose its batch.
-    due = Target.objects.due(now).select_for_update(
-        skip_locked=skip_locked(), no_key=True, of=("self",)
+    due = (
+        Target.objects.due(now)
+        .select_related("resource")
+        .select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
     )
     if catch_up_budget is None:
         return list(due[:limit])
@@ -106,12 +109,13 @@ def _claim_target(
         park(target, Parked.RETIRED)
         return 0
     # Also of a pause whose end has passed: its fires are accounted for by the resume, soon.
-    if any(scope is not None and scope.paused_at for scope in (everything, job, target)):
+    if any(scope.paused_at for _, scope in scopes_of(job, target, everything=everything)):
         park(target, Parked.PAUSED)
         return 0
     try:
         schedule = schedule_of(target, job)
-    except InvalidSchedule as error:
+        Overlap(job.overlap), CatchUp(job.catch_up)
+    except ValueError as error:  # InvalidSchedule is one
         _park_unreadable(target, job, error, now)
         return 0
     if not schedule.is_anchored and open_runs:
@@ -122,7 +126,7 @@ def _claim_target(
     return settle(target, job, schedule, plan, open_runs, now=now, claim=claim)
 
 
-def _park_unreadable(target: Target, job: Job, error: InvalidSchedule, now: datetime) -> None:
+def _park_unreadable(target: Target, job: Job, error: ValueError, now: datetime) -> None:
     """A row that cannot be read stops nothing else: it is put aside, marked and told about."""
     park(target, Parked.ERROR)
     logger.error("Job %s has a schedule that cannot be read: %s", job.name, error)

@@ -5,17 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
+from scheduling.calendars import DaysOff, without
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Parked, ScheduleStretch, Target
 from scheduling.schedules import Schedule, parse
+from scheduling.zones import ClockChange
 
 CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")
 
 
 def schedule_of(target: Target, job: Job) -> Schedule:
-    """Raises InvalidSchedule if the stored text cannot be read."""
-    return parse(target.schedule or job.schedule)
+    """The schedule of a target by the rules of its job: clock changes, days off.
+
+    Raises InvalidSchedule if what is stored cannot be read.
+    """
+    return by_rules(target.schedule or job.schedule, job)
+
+
+def by_rules(text: str, job: Job) -> Schedule:
+    """Raises InvalidSchedule, also if the job's calendar leaves nothing over."""
+    calendar = job.calendar
+    if calendar is None:
+        return compiled(text, job.clock_change)
+    return compiled(text, job.clock_change, calendar.days, calendar.timezone)
+
+
+@lru_cache(maxsize=4096)
+def compiled(text: str, clock_change: str, days: str = "", timezone: str = "UTC") -> Schedule:
+    """Raises InvalidSchedule."""
+    if clock_change not in set(ClockChange):
+        raise InvalidSchedule(
+            f"Clock changes by the rule {clock_change!r} are unknown; choose one of "
+            f"{', '.join(ClockChange)}",
+            value=clock_change,
+        )
+    schedule = parse(text).under(ClockChange(clock_change))
+    return without(schedule, DaysOff.parse(days, timezone=timezone))
 
 
 def lock_target(target_id: int) -> Target:
@@ -28,6 +55,12 @@ def lock_target(target_id: int) -> Target:
         .select_related("resource")
         .get(pk=target_id)
     )
+
+
+def job_of(target: Target) -> Job:
+    """Read the job of a locked target anew, with what its rules need, and put it there."""
+    target.job = Job.objects.select_related("circuit", "calendar").get(pk=target.job_id)
+    return target.job
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +136,9 @@ def begin(target: Target, job: Job, *, after: datetime, since: datetime) -> None
     set_cursor(target, first_fire(schedule, job, after=after, name=target.name))
     if schedule.is_anchored:
         ScheduleStretch.objects.create(
-            target=target, schedule=str(schedule), since=target.next_fire_at or since
+            target=target,
+            schedule=str(schedule),
+            clock_change=job.clock_change,
+            days_off="" if job.calendar is None else str(job.calendar.days_off),
+            since=target.next_fire_at or since,
         )

@@ -21,6 +21,7 @@ from scheduling.policies import retry_delay
 from scheduling.runs import consequences, log, seats
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
+    job_of,
     lock_target,
     schedule_of,
     set_cursor,
@@ -123,7 +124,8 @@ def lose(
         losses = run.losses + 1
         known: dict[str, Any] = {"losses": losses, "error": detail}
         if run.stop_requested_at is not None:
-            return _end(run, State.FAILED, reason=Reason.CANCELLED, now=now, **known)
+            reason = Reason.TERMINATED if run.stop_at_once else Reason.CANCELLED
+            return _end(run, State.FAILED, reason=reason, now=now, **known)
         if not run.job.rerun_if_lost:
             return _end(run, State.FAILED, reason=Reason.LOST, now=now, **known)
         if losses >= conf.LOSSES_TO_POISON:
@@ -169,7 +171,7 @@ def _locked(found: RunQuerySet) -> Run | None:
     if run is None or run.job_id is None:
         return None
     run.target = target
-    run.job = target.job = Job.objects.get(pk=run.job_id)
+    run.job = job_of(target)
     return run
 
 

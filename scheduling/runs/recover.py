@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, OuterRef
 
 from scheduling.db import short_transaction, update_free
-from scheduling.models import Installation, Job, Parked, Reason, Run, Target
+from scheduling.models import Circuit, Installation, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.run import OPEN_STATES
-from scheduling.runs import ends, operate, seats
-from scheduling.runs.cursors import CURSOR_FIELDS, lock_target
+from scheduling.runs import ends, pausing, seats
+from scheduling.runs.cursors import CURSOR_FIELDS, job_of, lock_target
+from scheduling.runs.scopes import Scope
 
 BATCH = 200
 
@@ -109,24 +110,26 @@ def _arm_forgotten(now: datetime) -> int:
     for pk in list(forgotten.values_list("pk", flat=True)[:BATCH]):
         with short_transaction():
             target = lock_target(pk)
-            ends.rearm_after_end(target, Job.objects.get(pk=target.job_id), ended=now)
+            ends.rearm_after_end(target, job_of(target), ended=now)
             target.save(update_fields=CURSOR_FIELDS)
             armed += target.parked == ""
     return armed
 
 
 def _resume_expired(now: datetime) -> int:
-    scopes: list[Installation | Job | Target] = [
+    scopes: list[Scope] = [
         *Installation.objects.filter(paused_until__lte=now),
+        *Circuit.objects.filter(paused_until__lte=now)[:BATCH],
         *Job.objects.filter(paused_until__lte=now)[:BATCH],
+        *Resource.objects.filter(paused_until__lte=now)[:BATCH],
         *Target.objects.filter(paused_until__lte=now)[:BATCH],
     ]
     resumed = 0
     for scope in scopes:
         if scope.paused_at is None or scope.paused_until is None:
-            resumed += operate.look_again(scope, now=now)
+            resumed += pausing.look_again(scope, now=now)
         else:
             # What was named for the end of the pause, or since, is not missed but due.
             end = scope.paused_until - timedelta.resolution
-            resumed += operate.resume(scope, by="the end of the pause", now=end)
+            resumed += pausing.resume(scope, by="the end of the pause", now=end)
     return resumed

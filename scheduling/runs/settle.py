@@ -11,20 +11,29 @@ from uuid import UUID
 from django.db.models import F
 
 from scheduling.conf import conf
-from scheduling.models import Cause, Job, Parked, Reason, Run, State, Target
-from scheduling.policies import CatchUp, Overlap, Plan, catch_up_window, on_overlap, plan_fires
+from scheduling.models import Cause, Job, Parked, Reason, Run, Target
+from scheduling.policies import CatchUp, Plan, catch_up_window, plan_fires
 from scheduling.runs import log, make
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     Ending,
+    first_fire,
     park,
     schedule_of,
     set_cursor,
     within_life,
 )
+from scheduling.runs.line import Line
 from scheduling.schedules import Schedule
 
-TARGET_FIELDS = (*CURSOR_FIELDS, "last_scheduled_at", "last_skipped_at", "skipped_for_overlap")
+TARGET_FIELDS = (
+    *CURSOR_FIELDS,
+    "last_scheduled_at",
+    "last_skipped_at",
+    "skipped_for_overlap",
+    "ended_for_overlap",
+    "skipped_for_cap",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +63,8 @@ class Claim:
 def open_runs_of(target_ids: Iterable[int]) -> dict[int, list[Run]]:
     """target -> its open runs, the last in line last; an empty list for targets without."""
     found: dict[int, list[Run]] = defaultdict(list)
-    rows = Run.objects.open().filter(target_id__in=list(target_ids))
-    for run in rows.only("target_id", "state", "created_at", "scheduled_at").order_by(
-        "created_at", "scheduled_at"
-    ):
+    rows = Run.objects.open().filter(target_id__in=list(target_ids)).defer("output", "error")
+    for run in rows.order_by("created_at", "scheduled_at"):
         if run.target_id is not None:
             found[run.target_id].append(run)
     return found
@@ -107,39 +114,23 @@ def settle(
     """Turn a plan into rows and move the cursor; give the catch-up runs among them.
 
     `resumed`: the fires were missed by somebody's will. The skipped ones say so, the others are
-    caught up, one after another.
+    caught up, one after another. In shadow mode no fire is ours: only the skips of a pause, by
+    which both schedulers can be compared, are put down.
     """
     skips = _skipped(target, job, plan, now=now, resumed=resumed)
-    runs: list[Run] = []
-    caught_up = 0
-    last = open_runs[-1] if open_runs else None
-    waiting = sum(run.state == State.QUEUED for run in open_runs)
+    if conf.SHADOW:
+        set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
+        claim.skips += skips if resumed else []
+        return 0
+    line = Line(target, job, open_runs)
     for fire in plan.start:
-        if job.runs_left is not None and len(runs) >= job.runs_left:
+        if job.runs_left is not None and len(line.joined) >= job.runs_left:
             break
         cause = Cause.CATCH_UP if resumed else Cause(fire.cause)
-        decision = on_overlap(
-            Overlap(job.overlap),
-            open_runs=len(open_runs) + len(runs),
-            waiting=waiting + len(runs),
-            cause=cause.value,
-        )
-        if decision == "skip" and last is not None:
-            skips.append(_overlapped(target, job, fire.at, last, now))
-            continue
-        caught_up += cause == Cause.CATCH_UP
-        runs.append(
-            make.queued(
-                target,
-                job,
-                scheduled_at=fire.at,
-                cause=cause,
-                now=now,
-                schedule=schedule,
-                waiting_on=last if decision == "wait" else None,
-            )
-        )
-        last = runs[-1]
+        line.meet(fire.at, cause, schedule=schedule, now=now)
+    runs = line.joined
+    skips += line.skips
+    caught_up = sum(run.cause == Cause.CATCH_UP for run in runs)
     if job.runs_left is not None:
         job.runs_left -= len(runs)
     set_cursor(target, within_life(job, plan.cursor))
@@ -208,21 +199,9 @@ def settle_up_to(target: Target, job: Job, *, now: datetime, missed: CatchUp | N
                 window=now - began,
             )
         )
-        line = [*open_runs, *claim.runs]
-        settle(target, job, schedule, plan, line, now=now, claim=claim, resumed=missed is not None)
+        ahead = [*open_runs, *claim.runs]
+        settle(target, job, schedule, plan, ahead, now=now, claim=claim, resumed=missed is not None)
     write(claim, [target])
-
-
-def _overlapped(target: Target, job: Job, at: datetime, before: Run, now: datetime) -> Run:
-    target.skipped_for_overlap += 1
-    return make.skipped(
-        target,
-        job,
-        first=at,
-        reason=Reason.OVERLAP,
-        now=now,
-        detail=f"run {before.pk} of {before.scheduled_at:%Y-%m-%d %H:%M:%S} UTC was open",
-    )
 
 
 def _remember(target: Target, runs: list[Run], skips: list[Run], now: datetime) -> None:

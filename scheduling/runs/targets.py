@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Literal
 
 from django.db.models import F, QuerySet
 
 from scheduling import redis
+from scheduling.calendars import DaysOff
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Installation, Job, Parked, Reason, Resource, Run, Target
+from scheduling.models import Calendar, Cause, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.job import ScheduleStretch
 from scheduling.policies import CatchUp
 from scheduling.runs import ends, log, make
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     begin,
+    by_rules,
+    job_of,
     lock_target,
     park,
     schedule_of,
     set_cursor,
 )
+from scheduling.runs.scopes import pause_of, scopes_of
 from scheduling.runs.settle import settle_up_to
 from scheduling.schedules import parse, require_supported
 
-FirstRun = Literal["now", "next"]
+FirstRun = datetime | Literal["now", "next"]
+
+
+class Keep(Enum):
+    """The default of an argument for which None says something."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
 
 
 def adopt(
@@ -34,7 +48,7 @@ def adopt(
     *,
     now: datetime,
     after: datetime | None = None,
-    first_run: FirstRun = "next",
+    first_run: FirstRun | None = None,
 ) -> Target:
     """Give the job its plain target, with a first cursor, if it has none.
 
@@ -53,14 +67,17 @@ def add_target(
     schedule: str = "",
     kwargs: Mapping[str, Any] | None = None,
     after: datetime | None = None,
-    first_run: FirstRun = "next",
+    first_run: FirstRun | None = None,
 ) -> Target:
     """Give the job a target for `key`, or return the one it has. Raises InvalidSchedule.
 
-    `first_run="now"` adds one run at once; the schedule's own fires are not moved by it.
+    `first_run` (default: the job's) says when it runs first: at the "next" fire time; "now", which
+    moves no fire time; or at a time to come, before which its schedule does not fire.
     """
     if schedule:
         require_supported(parse(schedule))
+    first = first_run or first_run_of(job)
+    wait_until = first if isinstance(first, datetime) and first > now else None
     with short_transaction():
         target, created = Target.objects.get_or_create(
             job=job,
@@ -72,21 +89,36 @@ def add_target(
             },
         )
         if created:
-            begin(target, job, after=after or now, since=now)
+            begin(target, job, after=wait_until or after or now, since=now)
             target.save(update_fields=CURSOR_FIELDS)
-            if first_run == "now":
-                run = make.queued(
-                    target,
-                    job,
-                    scheduled_at=now,
-                    cause=Cause.MANUAL,
-                    now=now,
-                    requested_by="first run",
-                )
-                run.save(force_insert=True)
-                log.changed(run, "queued")
+            if wait_until is not None or first == "now":
+                _run_first(target, job, wait_until or now, now=now)
             redis.ring_on_commit()
     return target
+
+
+def first_run_of(job: Job) -> FirstRun:
+    """Read the job's column; what cannot be read (it was written by hand) is the next fire."""
+    if job.first_run == "now":
+        return "now"
+    try:
+        return datetime.fromisoformat(job.first_run).astimezone(UTC)
+    except ValueError:
+        return "next"
+
+
+def _run_first(target: Target, job: Job, at: datetime, *, now: datetime) -> None:
+    run = make.queued(
+        target,
+        job,
+        scheduled_at=at,
+        cause=Cause.MANUAL,
+        now=now,
+        ready_at=at,
+        requested_by="first run",
+    )
+    run.save(force_insert=True)
+    log.changed(run, "queued")
 
 
 def reschedule(
@@ -94,34 +126,45 @@ def reschedule(
     *,
     now: datetime,
     schedule: str | None = None,
+    calendar: str | Keep | None = KEEP,
+    clock_change: str | None = None,
     after: datetime | None = None,
-    starts_at: datetime | Literal["keep"] | None = "keep",
-    ends_at: datetime | Literal["keep"] | None = "keep",
+    starts_at: datetime | Keep | None = KEEP,
+    ends_at: datetime | Keep | None = KEEP,
 ) -> None:
-    """Give the job another schedule: the text, its start or its end. Raises InvalidSchedule.
+    """Change when the job fires: its text, calendar (by name), rule for clock changes, start, end.
 
     1. What the old schedule owes up to now is settled by the job's policies.
     2. The columns change, and with them the version.
     3. New cursors lie strictly after `after` (default: now).
-    Targets with a schedule of their own keep it, within the job's start and end.
+    Targets with a schedule of their own keep it, within the job's calendar, start and end. Raises
+    InvalidSchedule, also for a calendar that does not exist or leaves nothing over.
     """
     if schedule is not None:
         require_supported(parse(schedule))
     with short_transaction():
         targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
-        stored = Job.objects.get(pk=job.pk)
+        stored = Job.objects.select_related("circuit", "calendar").get(pk=job.pk)
         settled = {}
         for target in targets:
             target.job = stored
             settled[target.pk] = _settle(target, stored, now)
         if schedule is not None:
             stored.schedule = schedule
-        if starts_at != "keep":
+        if clock_change is not None:
+            stored.clock_change = clock_change
+        if calendar is not KEEP:
+            stored.calendar = None if calendar is None else _calendar(calendar)
+        if starts_at is not KEEP:
             stored.starts_at = starts_at
-        if ends_at != "keep":
+        if ends_at is not KEEP:
             stored.ends_at = ends_at
+        if schedule is not None or clock_change is not None or calendar is not KEEP:
+            by_rules(stored.schedule, stored)
         Job.objects.filter(pk=job.pk).update(
             schedule=stored.schedule,
+            calendar=stored.calendar,
+            clock_change=stored.clock_change,
             starts_at=stored.starts_at,
             ends_at=stored.ends_at,
             schedule_error="",
@@ -133,14 +176,44 @@ def reschedule(
     job.refresh_from_db()
 
 
+def _calendar(name: str) -> Calendar:
+    found = Calendar.objects.filter(name=name).first()
+    if found is None:
+        raise InvalidSchedule(f"There is no calendar {name!r}; make it first", value=name)
+    return found
+
+
+def change_calendar(
+    calendar: Calendar, *, days: str, timezone: str | None = None, now: datetime
+) -> None:
+    """Give a calendar other days off; its jobs' fires up to now are settled by the old ones.
+
+    Raises InvalidCalendar, which names the line, or InvalidSchedule if a job would never fire.
+    """
+    DaysOff.parse(days, timezone=timezone or calendar.timezone)
+    with short_transaction():
+        of_jobs = Target.objects.filter(job__calendar=calendar, retired_at=None)
+        targets = lock_targets(of_jobs)
+        settled = {target.pk: _settle(target, job_of(target), now) for target in targets}
+        # Locked, so that two edits do not mix.
+        stored = Calendar.objects.select_for_update(no_key=True).get(pk=calendar.pk)
+        stored.days, stored.timezone = days, timezone or stored.timezone
+        stored.save(update_fields=("days", "timezone"))
+        for job in Job.objects.active().filter(calendar=stored).select_related("calendar"):
+            by_rules(job.schedule, job)
+        for target in targets:
+            _restart(target, job_of(target), after=settled[target.pk], now=now)
+        redis.ring_on_commit()
+    calendar.refresh_from_db()
+
+
 def reschedule_target(target: Target, *, schedule: str, now: datetime) -> None:
     """Give one target a schedule of its own; "" goes back to the job's. Raises InvalidSchedule."""
     if schedule:
         require_supported(parse(schedule))
     with short_transaction():
         locked = lock_target(target.pk)
-        locked.job = Job.objects.get(pk=target.job_id)
-        end = _settle(locked, locked.job, now)
+        end = _settle(locked, job_of(locked), now)
         locked.schedule = schedule
         locked.save(update_fields=("schedule",))
         _restart(locked, locked.job, after=end, now=now)
@@ -156,8 +229,7 @@ def _settle(target: Target, job: Job, now: datetime) -> datetime:
     """
     paused = target.parked == Parked.PAUSED
     owed_from = target.parked_cursor if paused else target.next_fire_at
-    scopes = (Installation.objects.filter(pk=1).first(), job, target)
-    paused = paused or any(scope is not None and scope.paused_at for scope in scopes)
+    paused = paused or any(scope.paused_at for _, scope in scopes_of(job, target))
     if owed_from is not None and owed_from <= now and _is_anchored(target, job):
         set_cursor(target, owed_from)
         settle_up_to(target, job, now=now, missed=CatchUp.NONE if paused else None)
@@ -192,7 +264,7 @@ def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime)
     parked = target.parked
     begin(target, job, after=after or now, since=now)
     open_runs = Run.objects.open().filter(target=target)
-    if parked == Parked.PAUSED or job.is_paused(now):
+    if parked == Parked.PAUSED or pause_of(job, target, now) is not None:
         park(target, Parked.PAUSED)
     elif target.next_fire_at is not None and not _is_anchored(target, job) and open_runs.exists():
         park(target, Parked.OPEN)
@@ -228,8 +300,7 @@ def retire_target(target: Target, *, now: datetime) -> bool:
 
 
 def _retire_locked(target: Target, now: datetime) -> None:
-    target.job = Job.objects.get(pk=target.job_id)
-    _settle(target, target.job, now)
+    _settle(target, job_of(target), now)
     park(target, Parked.RETIRED)
     target.save(update_fields=CURSOR_FIELDS)
     for run in Run.objects.queued().filter(target=target).select_related("job"):
@@ -242,9 +313,8 @@ def revive(job: Job, *, now: datetime) -> bool:
         targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
         if not Job.objects.filter(pk=job.pk, retired_at__isnull=False).update(retired_at=None):
             return False
-        stored = Job.objects.get(pk=job.pk)
         for target in targets:
-            _restart(target, stored, after=None, now=now)
+            _restart(target, job_of(target), after=None, now=now)
         redis.ring_on_commit()
     job.refresh_from_db()
     return True
@@ -257,7 +327,7 @@ def revive_target(target: Target, *, now: datetime) -> bool:
         changed = Target.objects.filter(pk=target.pk, retired_at__isnull=False)
         if not changed.update(retired_at=None):
             return False
-        _restart(locked, Job.objects.get(pk=target.job_id), after=None, now=now)
+        _restart(locked, job_of(locked), after=None, now=now)
         redis.ring_on_commit()
     target.refresh_from_db()
     return True

@@ -74,7 +74,7 @@ class TestCancel:
     def test_a_running_run_is_asked_to_stop(self) -> None:
         run = make_run(state=State.RUNNING)
         runs.cancel(run.pk, by="ann", now=NOW)
-        assert runs.stop_requested(run.pk)
+        assert runs.stop_requests([run.pk]) == {run.pk: False}
 
     def test_an_ended_run_stays_as_it_is(self) -> None:
         run = make_run(state=State.SUCCEEDED)

@@ -113,7 +113,7 @@ def test_a_resume_that_died_halfway_is_finished_by_a_beat(monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.operate, "_resume_targets", die)
+        patched.setattr(runs.pausing, "_resume_targets", die)
         with pytest.raises(KeyboardInterrupt):
             runs.resume(target.job, by="ann", now=NOW + MINUTE)
     runs.recover(now=NOW + 10 * MINUTE, reap=False)
@@ -125,14 +125,14 @@ def test_a_beat_does_not_meddle_with_a_resume_that_is_under_way() -> None:
     target = make_target(make_job(schedule="every 1m"), next_fire_at=NOW)
     runs.pause(target.job, by="ann", reason="", now=NOW - SECOND)
     runs.claim(now=NOW, limit=10)
-    with_beat = runs.operate._resume_targets
+    with_beat = runs.pausing._resume_targets
 
     def with_a_tick_before(*args: Any) -> None:
         runs.recover(now=NOW + MINUTE + SECOND, reap=False)
         with_beat(*args)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs.operate, "_resume_targets", with_a_tick_before)
+        patched.setattr(runs.pausing, "_resume_targets", with_a_tick_before)
         runs.resume(target.job, by="ann", missed=CatchUp.ALL, now=NOW + MINUTE)
     assert Run.objects.filter(state=State.QUEUED).count() == 2
 

@@ -311,25 +311,25 @@ def test_retries_wait_twice_as_long_each_time_and_stay_at_the_cap(
 
 
 @pytest.mark.parametrize(
-    ("policy", "open_runs", "waiting", "cause", "decision"),
+    ("policy", "open_runs", "waiting", "decision"),
     [
-        *[(policy, 0, 0, "schedule", "start") for policy in Overlap],
-        *[(policy, 0, 0, "backfill", "start") for policy in Overlap],
-        (Overlap.ALLOW, 3, 2, "schedule", "start"),
-        (Overlap.ALLOW, 3, 2, "catch_up", "start"),
-        (Overlap.SKIP, 1, 0, "schedule", "skip"),
-        (Overlap.WAIT, 1, 0, "schedule", "wait"),
-        (Overlap.WAIT, 2, 1, "schedule", "skip"),
-        (Overlap.QUEUE, 1, 0, "schedule", "wait"),
-        (Overlap.QUEUE, 9, 8, "schedule", "wait"),
-        (Overlap.CANCEL, 1, 0, "schedule", "wait"),
-        (Overlap.TERMINATE, 2, 1, "schedule", "skip"),
-        (Overlap.SKIP, 1, 0, "catch_up", "wait"),
-        (Overlap.SKIP, 5, 4, "backfill", "wait"),
-        (Overlap.WAIT, 5, 4, "catch_up", "wait"),
+        *[(policy, 0, 0, "start") for policy in Overlap],
+        (Overlap.ALLOW, 3, 2, "start"),
+        (Overlap.SKIP, 1, 0, "skip"),
+        (Overlap.SKIP, 1, 1, "skip"),
+        (Overlap.WAIT, 1, 0, "wait"),
+        (Overlap.WAIT, 2, 1, "skip"),
+        (Overlap.QUEUE, 1, 0, "wait"),
+        (Overlap.QUEUE, 9, 8, "wait"),
+        (Overlap.QUEUE, 10, 9, "cap"),
+        (Overlap.CANCEL, 1, 0, "replace"),
+        (Overlap.CANCEL, 2, 1, "replace"),
+        (Overlap.TERMINATE, 2, 1, "replace"),
     ],
 )
 def test_a_fire_meets_an_open_run(
-    policy: Overlap, open_runs: int, waiting: int, cause: str, decision: str
+    policy: Overlap, open_runs: int, waiting: int, decision: str
 ) -> None:
-    assert on_overlap(policy, open_runs=open_runs, waiting=waiting, cause=cause) == decision
+    found = on_overlap(policy, open_runs=open_runs, waiting=waiting, queue_limit=9)
+
+    assert found == decision

@@ -17,11 +17,21 @@ from celery.exceptions import NotRegistered
 from scheduling import clock, declarations, runs
 from scheduling.explanations import explanation
 from scheduling.ledger import run_as_dict
-from scheduling.management.verbs.base import Answer, BadInput, Say, Verb, find_job, operator, span
+from scheduling.management.verbs.base import (
+    Answer,
+    BadInput,
+    Say,
+    Verb,
+    find_job,
+    moment,
+    operator,
+    span,
+)
 from scheduling.models import Job, Reason, Run, State
 from scheduling.models.job import Kind
 from scheduling.models.run import OPEN_STATES
 from scheduling.outbox import COMMAND_TASK
+from scheduling.policies import Overlap
 from workers.output import listener
 from workers.task import install
 from workers.ticket import HEADER
@@ -55,6 +65,9 @@ def run_id(text: str) -> UUID:
 
 def run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB")
+    parser.add_argument(
+        "--as-of", type=moment, metavar="ISO", help="the scheduled time that the job is told"
+    )
     parser.add_argument("--key", default="", help="of the target; default: the one without a key")
     parser.add_argument(
         "--arg",
@@ -69,6 +82,11 @@ def run_arguments(parser: ArgumentParser) -> None:
 def trigger_arguments(parser: ArgumentParser) -> None:
     run_arguments(parser)
     parser.add_argument("--delay", type=span, metavar="SPAN", help="such as 90s or 1h30m")
+    parser.add_argument(
+        "--overlap",
+        choices=[member.value for member in Overlap],
+        help="towards the runs that are open now (default: after them)",
+    )
 
 
 def here_arguments(parser: ArgumentParser) -> None:
@@ -83,16 +101,21 @@ def here_arguments(parser: ArgumentParser) -> None:
 
 
 def cancel_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=run_id, metavar="RUN")
+    parser.add_argument("run", type=run_id, metavar="RUN", help="its id, or that of a backfill")
+    parser.add_argument("--kill", action="store_true", help="do not wait for it to stop by itself")
 
 
 def trigger(options: Namespace, say: Say) -> Answer:
-    return answer(ask_for(options, delay=options.delay), ok=True)
+    if options.delay is not None and options.overlap is not None:
+        raise BadInput("--overlap is about the runs that are open now; drop it or --delay")
+    overlap = None if options.overlap is None else Overlap(options.overlap)
+    return answer(ask_for(options, delay=options.delay, overlap=overlap), ok=True)
 
 
 def ask_for(
     options: Namespace,
     delay: timedelta | None = None,
+    overlap: Overlap | None = None,
     head_start: timedelta = timedelta(0),
 ) -> Run:
     """Insert the run that the arguments ask for."""
@@ -101,6 +124,8 @@ def ask_for(
         key=options.key,
         kwargs=dict(options.arg),
         delay=delay,
+        overlap=overlap,
+        as_of=options.as_of,
         head_start=head_start,
         by=operator(),
         now=clock.now(),
@@ -108,7 +133,12 @@ def ask_for(
 
 
 def cancel(options: Namespace, say: Say) -> Answer:
-    return answer(runs.cancel(options.run, by=operator(), now=clock.now()), ok=True)
+    now = clock.now()
+    if Run.objects.filter(backfill=options.run).exists():
+        stopped = runs.cancel_backfill(options.run, by=operator(), now=now, at_once=options.kill)
+        return Answer(data={"changed": stopped}, text=f"Cancelled or asked to stop: {stopped}")
+    run = runs.cancel(options.run, by=operator(), now=now, at_once=options.kill)
+    return answer(run, ok=True)
 
 
 def run_here(options: Namespace, say: Say) -> Answer:

@@ -1,11 +1,13 @@
-"""pause, resume: everything, jobs, or one target."""
+"""pause, resume: everything, circuits, jobs, resources, or one target."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from datetime import datetime
 
 from scheduling import clock, runs
+from scheduling.declarations import periodic
 from scheduling.errors import UnknownTarget
 from scheduling.management.verbs.base import (
     Answer,
@@ -16,14 +18,16 @@ from scheduling.management.verbs.base import (
     moment,
     operator,
 )
-from scheduling.models import Installation, Job, Target
+from scheduling.models import Circuit, Job, Resource, Target
 from scheduling.policies import CatchUp
 
 
 def scope_arguments(parser: ArgumentParser) -> None:
     scope = parser.add_mutually_exclusive_group(required=True)
     scope.add_argument("--all", action="store_true", help="everything")
+    scope.add_argument("--circuit", action="append", metavar="CIRCUIT", help="may be repeated")
     scope.add_argument("--job", action="append", metavar="JOB", help="may be repeated")
+    scope.add_argument("--resource", action="append", metavar="KEY", help="may be repeated")
     parser.add_argument("--key", help="only this target of the one --job")
 
 
@@ -43,12 +47,16 @@ def resume_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def scopes(options: Namespace) -> Sequence[Installation | Job | Target]:
+def scopes(options: Namespace) -> Sequence[runs.Scope]:
     """Find all that is named before anything is changed."""
+    if options.key is not None and options.job is None:
+        raise BadInput("--key names a target of a --job; drop it, or the other scope")
     if options.all:
-        if options.key is not None:
-            raise BadInput("--key names a target of a --job; drop it or --all")
-        return [Installation.objects.get_or_create(pk=1)[0]]
+        return [runs.installation()]
+    if options.circuit:
+        return [find_circuit(name) for name in dict.fromkeys(options.circuit)]
+    if options.resource:
+        return [find_resource(key) for key in dict.fromkeys(options.resource)]
     jobs = [find_job(name) for name in dict.fromkeys(options.job)]
     if options.key is None:
         return jobs
@@ -58,6 +66,21 @@ def scopes(options: Namespace) -> Sequence[Installation | Job | Target]:
     if target is None:
         raise UnknownTarget(f"Job {jobs[0].name!r} has no target with the key {options.key!r}")
     return [target]
+
+
+def find_circuit(name: str) -> Circuit:
+    circuit = Circuit.objects.filter(name=name).first()
+    if circuit is None:
+        known = ", ".join(Circuit.objects.values_list("name", flat=True)[:20]) or "none"
+        raise BadInput(f"There is no circuit {name!r}; known: {known}")
+    return circuit
+
+
+def find_resource(key: str) -> Resource:
+    resource = Resource.objects.filter(key=key).first()
+    if resource is None:
+        raise BadInput(f"There is no resource {key!r}; correct the key")
+    return resource
 
 
 def pause(options: Namespace, say: Say) -> Answer:
@@ -74,12 +97,16 @@ def pause(options: Namespace, say: Say) -> Answer:
 
 
 def resume(options: Namespace, say: Say) -> Answer:
-    now = clock.now()
-    changed = sum(
-        runs.resume(scope, missed=CatchUp(options.missed), by=operator(), now=now)
-        for scope in scopes(options)
-    )
+    now, missed = clock.now(), CatchUp(options.missed)
+    changed = sum(resume_scope(scope, missed=missed, now=now) for scope in scopes(options))
     return Answer(data={"changed": changed}, text=f"Resumed: {changed}")
+
+
+def resume_scope(scope: runs.Scope, *, missed: CatchUp, now: datetime) -> bool:
+    # The row of a job would pause it again.
+    if isinstance(scope, Job) and periodic.enable_row(scope, missed=missed, by=operator(), now=now):
+        return True
+    return runs.resume(scope, missed=missed, by=operator(), now=now)
 
 
 VERBS = (

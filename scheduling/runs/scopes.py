@@ -1,0 +1,71 @@
+"""What a pause can hold: everything, a circuit, a job, a resource, a target."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db.models import Q
+
+from scheduling.models import Circuit, Installation, Job, Resource, Target
+from scheduling.models.base import Pausable
+from scheduling.models.target import TargetQuerySet
+from scheduling.runs import log
+
+Scope = Installation | Circuit | Job | Resource | Target
+
+
+def installation() -> Installation:
+    return Installation.objects.get_or_create(pk=1)[0]
+
+
+def scopes_of(
+    job: Job, target: Target | None, *, everything: Installation | None = None
+) -> list[tuple[str, Pausable]]:
+    """The scopes that hold a target, each with its name in a sentence, the widest first.
+
+    Those of a job alone if `target` is None. `everything` spares a query to who has it already.
+    """
+    everything = everything or Installation.objects.filter(pk=1).first()
+    found: list[tuple[str, Pausable]] = []
+    if everything is not None:
+        found.append(("Everything", everything))
+    if job.circuit is not None:
+        found.append((f"The circuit {job.circuit.name!r}", job.circuit))
+    found.append((f"The job {job.name!r}", job))
+    if target is not None:
+        if target.resource is not None:
+            found.append((f"The resource {target.resource.key!r}", target.resource))
+        found.append((f"The target {target.key!r}" if target.key else "The target", target))
+    return found
+
+
+def pause_of(
+    job: Job, target: Target | None, now: datetime, *, everything: Installation | None = None
+) -> tuple[str, Pausable] | None:
+    """The widest scope that is paused now, with its name; None if nothing holds the target."""
+    scopes = scopes_of(job, target, everything=everything)
+    return next(((name, scope) for name, scope in scopes if scope.is_paused(now)), None)
+
+
+def targets_of(scope: Scope) -> TargetQuerySet:
+    """The targets that a scope holds."""
+    if isinstance(scope, Circuit):
+        return Target.objects.filter(job__circuit=scope)
+    if isinstance(scope, Job):
+        return Target.objects.filter(job=scope)
+    if isinstance(scope, Resource):
+        return Target.objects.filter(resource=scope)
+    return Target.objects.filter(pk=scope.pk) if isinstance(scope, Target) else Target.objects.all()
+
+
+def hold(
+    scope: Scope, *, by: str, reason: str, now: datetime, until: datetime | None = None
+) -> bool:
+    """Pause a scope, by one UPDATE. False: it was paused already."""
+    free = type(scope).objects.filter(Q(paused_at=None) | Q(paused_until__lte=now), pk=scope.pk)
+    changed: int = free.update(
+        paused_at=now, paused_by=by[:150], pause_reason=reason[:300], paused_until=until
+    )
+    if changed:
+        log.pausing(str(scope), "paused", by, reason)
+    return bool(changed)
