@@ -16,6 +16,7 @@ from django.db.models import Count, Max, Min, OuterRef, Q, Subquery
 
 from scheduling.errors import InvalidSchedule
 from scheduling.models import (
+    Circuit,
     FollowUp,
     FollowUpOn,
     Installation,
@@ -155,9 +156,19 @@ def everything_paused(now: datetime) -> bool:
     return installation is not None and installation.is_paused(now)
 
 
+def paused_jobs(jobs: Iterable[Job], now: datetime) -> set[int]:
+    """The ids of those that fire for none of their targets: paused, or all that they belong to."""
+    all_paused = everything_paused(now)
+    held = Circuit.objects.filter(paused_at__isnull=False)
+    circuits = {circuit.name for circuit in held if circuit.is_paused(now)}
+    return {
+        job.pk for job in jobs if all_paused or job.circuit_id in circuits or job.is_paused(now)
+    }
+
+
 def job_state(job: Job, now: datetime) -> JobState:
     facts = facts_of([job])[job.pk]
-    return derive_state(job, facts, paused=job.is_paused(now) or everything_paused(now))
+    return derive_state(job, facts, paused=bool(paused_jobs([job], now)))
 
 
 def derive_state(job: Job, facts: JobFacts, *, paused: bool) -> JobState:
@@ -185,8 +196,8 @@ def job_as_dict(job: Job, now: datetime) -> dict[str, Any]:
 def jobs_as_dicts(jobs: Sequence[Job], now: datetime) -> list[dict[str, Any]]:
     """Describe many jobs in as many queries as one, in the order given."""
     facts = facts_of(jobs)
-    all_paused = everything_paused(now)
-    return [_describe(job, facts[job.pk], all_paused or job.is_paused(now)) for job in jobs]
+    paused = paused_jobs(jobs, now)
+    return [_describe(job, facts[job.pk], job.pk in paused) for job in jobs]
 
 
 def _describe(job: Job, facts: JobFacts, paused: bool) -> dict[str, Any]:

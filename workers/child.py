@@ -32,6 +32,7 @@ class Cut(enum.Enum):
     SOFT_LIMIT = enum.auto()
     HARD_LIMIT = enum.auto()
     STOPPED = enum.auto()
+    TERMINATED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +49,21 @@ def run_child(
     limits: Limits,
     grace: timedelta,
     should_stop: Callable[[], bool],
+    must_die: Callable[[], bool],
     output: HeadTail,
+    file: Path | None = None,
 ) -> Ended:
     """Run `command` to its end, and end its whole process group with it.
 
+    `file` is executed, if it is another than the command's first word.
+
     TERM at the soft limit, KILL at the hard one; when `should_stop` says so, TERM at once and
-    KILL after `grace`. Both outputs go to `output`; there is no input.
+    KILL after `grace`; when `must_die` does, KILL at once. Both outputs go to `output`; there is
+    no input.
     """
     launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
     process = subprocess.Popen(
-        [*launcher, str(os.getpid()), *command],
+        [*launcher, str(os.getpid()), str(file or command[0]), *command],
         env=environ,
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -66,7 +72,9 @@ def run_child(
         start_new_session=True,
     )
     assert process.stdout is not None
-    watch = Watch(process.pid, limits=limits, grace=grace, should_stop=should_stop)
+    watch = Watch(
+        process.pid, limits=limits, grace=grace, should_stop=should_stop, must_die=must_die
+    )
     try:
         with process.stdout as pipe, Reader(pipe, output) as reader:
             while not (watch.look() or has_ended(process)):
@@ -86,7 +94,13 @@ class Watch:
     """Decides at each look whether the group is to be told to end."""
 
     def __init__(
-        self, group: int, *, limits: Limits, grace: timedelta, should_stop: Callable[[], bool]
+        self,
+        group: int,
+        *,
+        limits: Limits,
+        grace: timedelta,
+        should_stop: Callable[[], bool],
+        must_die: Callable[[], bool],
     ) -> None:
         began = time.monotonic()
         self.cut: Cut | None = None
@@ -95,10 +109,15 @@ class Watch:
         self._hard = began + limits.hard.total_seconds()
         self._grace = grace.total_seconds()
         self._should_stop = should_stop
+        self._must_die = must_die
 
     def look(self) -> bool:
         """Send what is due; True once the group has been killed."""
         now = time.monotonic()
+        if self._must_die():
+            self.cut = Cut.TERMINATED
+            signal_group(self._group, signal.SIGKILL)
+            return True
         if now >= self._hard:
             if self.cut is not Cut.STOPPED:
                 self.cut = Cut.HARD_LIMIT

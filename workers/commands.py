@@ -1,4 +1,4 @@
-"""Management commands as jobs: in the worker, or as a process of their own."""
+"""Management commands as jobs, in the worker or as a process of their own; and programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scheduling.limits import Limits, limits_of
 from scheduling.models import Outcome, Reason, State
 from scheduling.models.job import Kind
 from scheduling.runs import Result, Started
-from workers import attempt, results
+from workers import attempt, programs, results
 from workers.child import Cut, Ended, run_child, signal_name
 from workers.output import HeadTail, TextSink
 
@@ -35,7 +35,7 @@ ENVIRONMENT = (
 
 @shared_task(name="workers.commands.run_command")
 def run_command(*args: Any, **kwargs: Any) -> Result:
-    """Run the management command that the current run's job names.
+    """Run the management command or the program that the current run's job names.
 
     The message has no say in it: what to run, and with what, comes from the database.
     """
@@ -47,22 +47,31 @@ def run_command(*args: Any, **kwargs: Any) -> Result:
             "manage.py jobs trigger JOB"
         ) from None
     job = started.job
-    if job.kind != Kind.COMMAND:
-        raise InvalidDeclaration(
-            f"Job {job.name!r} is of kind {job.kind!r}, which this version cannot run; "
-            "declare a management command"
-        )
     output = HeadTail(conf.OUTPUT_LIMIT, conf.OUTPUT_HEAD)
     if not job.is_external:
         return run_inside(job.command, args, kwargs, output)
+    file: Path | None = None
+    if job.kind == Kind.PROGRAM:
+        try:
+            file = programs.allowed_file(job.command)
+        except InvalidDeclaration as error:
+            return Result(state=State.FAILED, reason=Reason.PERMANENT, error=str(error))
+        words = [job.command, *map(str, args), *options_of(kwargs)]
+        environ = programs.visible(os.environ) | facts(started)
+        where = Path(conf.PROGRAM_DIRECTORY or folder())
+    else:
+        words = [*manage(), *argv(job.command, args, kwargs)]
+        environ, where = environment(os.environ, started), folder()
     limits = limits_of(job)
     ended = run_child(
-        [*manage(), *argv(job.command, args, kwargs)],
-        environ=environment(os.environ, started),
-        folder=folder(),
+        words,
+        file=file,
+        environ=environ,
+        folder=where,
         limits=limits,
         grace=conf.KILL_GRACE,
         should_stop=open_run.should_stop,
+        must_die=open_run.must_die,
         output=output,
     )
     return result_of(ended, limits, output)
@@ -101,6 +110,13 @@ def argv(command: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[s
     repeats the option. `args` are positional: if one begins with `-`, all stand after `--`, so
     that a value is never taken for an option.
     """
+    positional = [str(item) for item in args]
+    if any(item.startswith("-") for item in positional):
+        positional.insert(0, "--")
+    return [command, *options_of(kwargs), *positional]
+
+
+def options_of(kwargs: Mapping[str, Any]) -> list[str]:
     options = []
     for name, value in kwargs.items():
         option = f"--{name.replace('_', '-')}"
@@ -109,10 +125,7 @@ def argv(command: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[s
         elif value is not None and value is not False:
             values = value if isinstance(value, list | tuple) else [value]
             options += [f"{option}={item}" for item in values]
-    positional = [str(item) for item in args]
-    if any(item.startswith("-") for item in positional):
-        positional.insert(0, "--")
-    return [command, *options, *positional]
+    return options
 
 
 def folder() -> Path:
@@ -133,12 +146,19 @@ def environment(worker: Mapping[str, str], started: Started) -> dict[str, str]:
         for name, value in worker.items()
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
     }
-    current = started.current(lambda: False)
     return {
         **passed,
         "DJANGO_SETTINGS_MODULE": worker.get("DJANGO_SETTINGS_MODULE", settings.SETTINGS_MODULE),
         # What it has printed is kept even if it is killed.
         "PYTHONUNBUFFERED": "1",
+        **facts(started),
+    }
+
+
+def facts(started: Started) -> dict[str, str]:
+    """What every process of a run is told of it."""
+    current = started.current(lambda: False)
+    return {
         "RUN_ID": str(current.id),
         "SCHEDULED_AT": current.scheduled_at.isoformat(),
         "ATTEMPT": str(current.attempt),
@@ -153,6 +173,7 @@ def result_of(ended: Ended, limits: Limits, output: HeadTail) -> Result:
     soft, hard = limits.soft.total_seconds(), limits.hard.total_seconds()
     failures: dict[Cut, tuple[Reason, str]] = {
         Cut.STOPPED: (Reason.CANCELLED, "Stopped because somebody asked for it"),
+        Cut.TERMINATED: (Reason.TERMINATED, "Killed because somebody asked for it"),
         Cut.SOFT_LIMIT: (
             Reason.SOFT_LIMIT,
             f"Told to end at its soft limit of {soft:g} s (hard limit: {hard:g} s)",

@@ -174,7 +174,8 @@ class Job(Pausable):
 
     @property
     def is_external(self) -> bool:
-        return self.kind != Kind.TASK and not self.internal
+        """Whether it runs as a process of its own; a program always does."""
+        return self.kind == Kind.PROGRAM or (self.kind == Kind.COMMAND and not self.internal)
 
     def override_of(self, field: str) -> dict[str, Any] | None:
         found = self.overrides.get(field)

@@ -57,8 +57,8 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     if not changed:
         return False
     log.pausing(str(scope), "resumed", by, missed.value)
-    if isinstance(scope, Job | Target):
-        # What pauses itself after some failures has as many again.
+    if isinstance(scope, Job | Target) and _pauses_itself(scope):
+        # It has as many chances again.
         targets_of(scope).filter(failures_in_a_row__gt=0).update(failures_in_a_row=0)
     affected = targets_of(scope).filter(
         Q(parked=Parked.PAUSED) | Q(next_fire_at__lte=now), retired_at=None
@@ -69,6 +69,11 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=now + SETTLED)
     redis.ring()
     return True
+
+
+def _pauses_itself(scope: Job | Target) -> bool:
+    job = scope if isinstance(scope, Job) else scope.job
+    return job.pause_after is not None
 
 
 def look_again(scope: Scope, *, now: datetime) -> int:

@@ -35,6 +35,7 @@ class Runner:
         hard: float = 60,
         grace: float = 60,
         should_stop: Callable[[], bool] = lambda: False,
+        must_die: Callable[[], bool] = lambda: False,
     ) -> Ended:
         return run_child(
             [sys.executable, "-u", "-c", textwrap.dedent(code)],
@@ -43,6 +44,7 @@ class Runner:
             limits=Limits(soft=timedelta(seconds=soft), hard=timedelta(seconds=hard)),
             grace=timedelta(seconds=grace),
             should_stop=should_stop,
+            must_die=must_die,
             output=self.output,
         )
 
@@ -166,6 +168,22 @@ def test_asked_to_stop_it_gets_term_then_grace_then_kill(child: Runner) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_one_that_is_to_die_is_killed_without_grace(child: Runner) -> None:
+    ended = child.run(
+        """
+        import signal
+        from time import sleep
+        signal.signal(signal.SIGTERM, lambda *_: print("told"))
+        print("ready")
+        while True:
+            sleep(0.1)
+        """,
+        must_die=lambda: child.output.total >= len("ready\n"),
+    )
+    assert ended == Ended(exit_code=-9, cut=Cut.TERMINATED)
+    assert child.output.text() == "ready\n"
+
+
 def test_one_that_heeds_the_wish_to_stop_ends_by_itself(child: Runner) -> None:
     ended = child.run(
         """
@@ -221,6 +239,7 @@ def test_a_program_that_is_missing_is_a_failure_with_a_message(tmp_path: Path) -
         limits=Limits(soft=FOREVER, hard=FOREVER),
         grace=FOREVER,
         should_stop=lambda: False,
+        must_die=lambda: False,
         output=output,
     )
     assert ended.exit_code == 1

@@ -93,3 +93,23 @@ def test_a_wish_to_stop_reaches_a_run_that_asks() -> None:
         runs.cancel(run.pk, by="eve", now=clock.now())
         wait_for(open_run.should_stop)
     assert open_run.was_told
+
+
+def test_a_wish_to_kill_reaches_one_that_never_asks_with_the_next_renewal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = running()
+    with lease.Heartbeat(WORKER).keep(lease.OpenRun(run.pk, 1, [])):
+        runs.cancel(run.pk, by="eve", now=clock.now(), at_once=True)
+        # This process is the tests', which nobody may kill: it is told so.
+        wait_for(lambda: "other runs share its process" in caplog.text)
+
+
+def test_of_an_external_job_only_its_own_process_is_to_die() -> None:
+    run = running()
+    open_run = lease.OpenRun(run.pk, 1, [], is_external=True)
+    with lease.Heartbeat(WORKER).keep(open_run):
+        assert not open_run.should_stop()
+        assert not open_run.must_die()
+        runs.cancel(run.pk, by="eve", now=clock.now(), at_once=True)
+        wait_for(open_run.must_die)

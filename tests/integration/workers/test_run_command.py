@@ -99,13 +99,6 @@ def test_an_unknown_command_fails_with_its_name(deliver: Deliver) -> None:
     assert "nonesuch" in after.error
 
 
-def test_a_program_is_refused_clearly(deliver: Deliver) -> None:
-    run = make_run(make_target(make_job(kind="argv", command="/bin/true")))
-    after = deliver(run, name=RUN_COMMAND)
-    assert after.state == State.FAILED
-    assert "this version cannot run" in after.error
-
-
 def test_the_command_task_sent_by_hand_says_what_to_do() -> None:
     with pytest.raises(InvalidDeclaration, match="jobs trigger"):
         commands.run_command("anything")
