@@ -167,6 +167,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 JOBS_NOTIFY = tuple(env.list("JOBS_NOTIFY", default=[]))
 # Lets a Prometheus read /metrics; empty: staff and this machine only.
 JOBS_METRICS_TOKEN = env.str("JOBS_METRICS_TOKEN", default="")
+# Where beats keep checkpoints, outside of the database; the embedded Valkey keeps nothing on disk.
+JOBS_SNAPSHOT = env.str(
+    "JOBS_SNAPSHOT",
+    default=str(VAR_DIR / "checkpoint.json") if installation.is_broker_embedded() else "redis",
+)
 
 # Where people find both; Flower's log-in leads to the admin, the admin links to Flower.
 WEB_URL = installation.web_url()

@@ -20,6 +20,7 @@ from scheduling.schedules import (
     fires_between,
     parse,
 )
+from scheduling.zones import ClockChange
 
 if TYPE_CHECKING:
     from scheduling.context import current_run
@@ -29,6 +30,7 @@ __all__ = [
     "Adaptive",
     "Always",
     "CatchUp",
+    "ClockChange",
     "Cron",
     "Every",
     "Manual",

@@ -3,13 +3,16 @@
 Any number of beats tick side by side; nobody leads. Each tick
 
 1. samples the clock and says that this beat is alive,
-2. takes up edits that were made in bulk,
-3. claims due targets batch by batch, publishing each batch after its commit,
-4. publishes what else is ready, and again what was lost,
-5. mends what somebody left behind,
-6. sleeps until the next fire or a ring of the doorbell, at most JOBS_TICK.
+2. makes sure that the database is not an older backup; takes a checkpoint now and then,
+3. takes up edits that were made in bulk,
+4. claims due targets batch by batch, publishing each batch after its commit,
+5. publishes what else is ready, and again what was lost,
+6. mends what somebody left behind,
+7. sleeps until the next fire or a ring of the doorbell, at most JOBS_TICK.
 
 Errors of the database or the broker end a tick, never the beat.
+
+In shadow mode (JOBS_SHADOW) a tick only follows the rows and moves the cursors with the clock.
 """
 
 from __future__ import annotations
@@ -24,10 +27,22 @@ from typing import Any
 from celery import beat
 from django.db import Error, close_old_connections, connection
 
-from scheduling import broker, catch_up, clock, evidence, outbox, redis, runs, signals, sync
+from scheduling import (
+    broker,
+    catch_up,
+    clock,
+    evidence,
+    lateness,
+    outbox,
+    redis,
+    runs,
+    signals,
+    sync,
+)
 from scheduling.conf import conf
 from scheduling.declarations import periodic
 from scheduling.models import Notification, Process, ProcessKind, Run, Target
+from scheduling.snapshots import Keeper
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +51,7 @@ ALIVE_EVERY = timedelta(seconds=3)
 TELL_EVERY = timedelta(seconds=2)
 DELIVER_TASK = "workers.notifications.deliver"
 TELL_EVERY_MAX = timedelta(minutes=5)
+SOLAR_ROWS_EVERY = timedelta(seconds=10)
 # Claiming, or publishing, in one tick: then the rest of the tick's work has its turn.
 LONGEST_IN_A_ROW = timedelta(seconds=1)
 
@@ -52,6 +68,7 @@ class Scheduler(beat.Scheduler):
         self._epoch = ""
         self._settled_epoch: str | None = None
         self._rows_seen_at: datetime | None = None
+        self._solar_rows_at: datetime | None = None
         # Leases are judged only after everybody has had the chance to renew them.
         self._reap_from: datetime | None = None
         self._alive_at: datetime | None = None
@@ -59,6 +76,8 @@ class Scheduler(beat.Scheduler):
         self._tell_every = TELL_EVERY
         self._sampled_at: datetime | None = None
         self._comparison = evidence.Comparison()
+        self._lateness = lateness.Watch()
+        self._checkpoints = Keeper()
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -88,6 +107,7 @@ class Scheduler(beat.Scheduler):
             self._failures += 1
             if isinstance(error, Error):
                 self._sampled_at = None
+                self._checkpoints.doubt()
             # The exponent has a bound: an outage of hours must not end in an overflow.
             wait = min(0.1 * 2 ** min(self._failures, 10), BACK_OFF_MAX)
             logger.exception("Tick failed, next try in %.1f s", wait)
@@ -121,11 +141,15 @@ class Scheduler(beat.Scheduler):
     def _pass(self) -> float:
         """One tick; give the seconds to wait for the next."""
         now = clock.sample()
+        if conf.SHADOW:
+            return self._watch(now)
         if self._sampled_at is None or now - self._sampled_at > conf.lease / 2:
             # The database was away, or we were (a machine that slept): who could not renew
             # meanwhile has a lease's time to do so.
             self._reap_from = now + conf.lease
         self._sampled_at = now
+        # Before anything that claims, and a sync may settle what is owed.
+        self._checkpoints.compare(now=now)
         if not self._begun:
             self._begin(now)
         self._say_alive(now)
@@ -138,7 +162,9 @@ class Scheduler(beat.Scheduler):
         if reap:
             evidence.bury_silent_workers(self.app, silent_since=now - conf.lease, now=now)
         self._publish_ready()
+        self._lateness.look(now)
         self._deliver_notifications(now)
+        self._checkpoints.keep(now=clock.now())
         return self._seconds_to_next()
 
     def _begin(self, now: datetime) -> None:
@@ -148,19 +174,45 @@ class Scheduler(beat.Scheduler):
         self._begun = True
         logger.info("%s is ready", self.name)
 
+    def _watch(self, now: datetime) -> float:
+        """One tick in shadow mode: start, publish, mend and deliver nothing."""
+        if not self._begun:
+            logger.warning(
+                "%s is in SHADOW MODE: it fires nothing, whatever is due. Compare with "
+                "`manage.py jobs shadow`; remove JOBS_SHADOW to let it fire",
+                self.name,
+            )
+            signals.beat_started.send(type(self), name=self.name)
+            self._begun = True
+        self._say_alive(now)
+        self._rows_seen_at = periodic.changed_since(self._rows_seen_at, now=now)
+        if self._solar_rows_at is None or now - self._solar_rows_at >= SOLAR_ROWS_EVERY:
+            periodic.follow_solar_rows(now=now)
+            self._solar_rows_at = now
+        until = clock.now() + LONGEST_IN_A_ROW
+        while (now := clock.now()) < until:
+            # Gives no runs in this mode; what it gave would not be published.
+            if runs.claim(now=now, limit=conf.CLAIM_BATCH).targets < conf.CLAIM_BATCH:
+                break
+        return conf.TICK.total_seconds()
+
     def _say_alive(self, now: datetime) -> None:
         if self._alive_at is not None and now - self._alive_at < ALIVE_EVERY:
             return
         skew = (datetime.now(UTC) - now).total_seconds() + conf.CLOCK
+        detail: dict[str, Any] = {"clock_skew": round(skew, 3), **self._checkpoints.detail()}
+        if conf.SHADOW:
+            detail["shadow"] = True
         Process.objects.update_or_create(
             name=self.name,
-            defaults={"seen_at": now, "detail": {"clock_skew": round(skew, 3)}},
+            defaults={"seen_at": now, "detail": detail},
             create_defaults={
                 "kind": ProcessKind.BEAT,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "started_at": now,
                 "seen_at": now,
+                "detail": detail,
             },
         )
         # Beats that fell silent have nothing to hand over.
@@ -186,6 +238,7 @@ class Scheduler(beat.Scheduler):
                 catch_up_budget=self._catch_up_budget(now),
             )
             outbox.publish(self.app, claim.runs, epoch=self._epoch, now=now)
+            lateness.note_missed(claim.skips, now=now)
             if claim.targets < conf.CLAIM_BATCH:
                 return
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo
 
 from celery import current_app
 from django.apps import AppConfig
@@ -15,10 +17,15 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError
 
+from scheduling import clock, declarations
 from scheduling import conf as conf_module
-from scheduling import declarations
 from scheduling.conf import PREFIX, Conf, conf
+from scheduling.errors import InvalidSchedule
+from scheduling.registry import Declaration
 from scheduling.sync.rules import cycle_error, declared, edges_of, path_between
+
+if TYPE_CHECKING:
+    from scheduling.models import Calendar
 
 SCHEDULER = "scheduling.beat:Scheduler"
 
@@ -30,6 +37,7 @@ def register() -> None:
     checks.register(check_celery)
     checks.register(check_declarations)
     checks.register(check_rows, checks.Tags.database)
+    checks.register(check_calendars, checks.Tags.database)
 
 
 def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
@@ -95,20 +103,40 @@ def check_declarations(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         )
         for problem in collected.problems
     ]
-    names = set(collected.declarations)
-    edges = edges_of(declared(collected.declarations.values()))
-    for name in sorted(names):
+    found += _cycles(collected.declarations)
+    found += _lonely_circuits(collected.declarations.values())
+    return found
+
+
+def _cycles(declared_jobs: Mapping[str, Declaration]) -> Iterator[CheckMessage]:
+    edges = edges_of(declared(declared_jobs.values()))
+    for name in sorted(declared_jobs):
         for follower in edges.get(name, ()):
             path = path_between(edges, follower, name)
             if path and name == min(path):
-                found.append(
-                    Warning(
-                        f"{cycle_error(name, path)}.",
-                        hint="Remove one after= or one name of trigger_next_jobs.",
-                        id="scheduling.W008",
-                    )
+                yield Warning(
+                    f"{cycle_error(name, path)}.",
+                    hint="Remove one after= or one name of trigger_next_jobs.",
+                    id="scheduling.W008",
                 )
-    return found
+
+
+def _lonely_circuits(declared_jobs: Iterable[Declaration]) -> Iterator[CheckMessage]:
+    """A misspelt circuit is another circuit, and its job does not stop with the others."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for each in declared_jobs:
+        if each.circuit is not None:
+            members[each.circuit].append(each.name)
+    for circuit, names in sorted(members.items()):
+        others = [other for other in members if other != circuit and len(members[other]) > 1]
+        near = difflib.get_close_matches(circuit, others, n=1, cutoff=0.8)
+        if len(names) == 1 and near:
+            yield Warning(
+                f"Job {names[0]!r} is alone in the circuit {circuit!r}; there is one named "
+                f"{near[0]!r}.",
+                hint=f'Write circuit = "{near[0]}", or give yours a name that is less alike.',
+                id="scheduling.W010",
+            )
 
 
 def check_celery(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
@@ -176,7 +204,13 @@ def longest_limit() -> tuple[timedelta, str]:
 
 def _scheduler() -> Iterator[CheckMessage]:
     scheduler = current_app.conf.beat_scheduler
-    if scheduler != SCHEDULER:
+    if conf.SHADOW:
+        yield Warning(
+            "Beatkeeper is in shadow mode: it fires nothing and leaves all to the stock scheduler.",
+            hint="Compare both with `manage.py jobs shadow`; remove JOBS_SHADOW to switch over.",
+            id="scheduling.W009",
+        )
+    elif scheduler != SCHEDULER:
         yield Warning(
             f"Celery's beat is run by {scheduler!r}: the jobs of the code do not fire.",
             hint=f'Write CELERY_BEAT_SCHEDULER = "{SCHEDULER}".',
@@ -205,3 +239,39 @@ def check_rows(
             id="scheduling.W006",
         )
     ]
+
+
+def check_calendars(
+    app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Only with `check --database default` and when migrating."""
+    from scheduling.models import Calendar
+
+    if not databases or "default" not in databases:
+        return []
+    try:
+        used = list(Calendar.objects.filter(jobs__retired_at=None, jobs__isnull=False).distinct())
+    except DatabaseError:
+        return []  # not migrated yet
+    return [
+        Warning(
+            f"The calendar {calendar.name!r} {problem}: its jobs fire on every day.",
+            hint="Give it its days in the admin, under Holiday calendars.",
+            id="scheduling.W011",
+        )
+        for calendar in used
+        if (problem := _calendar_problem(calendar))
+    ]
+
+
+def _calendar_problem(calendar: Calendar) -> str:
+    try:
+        days_off = calendar.days_off
+    except InvalidSchedule as error:
+        return f"cannot be read ({error})"
+    if not days_off:
+        return "has no days"
+    today = clock.now().astimezone(ZoneInfo(calendar.timezone)).date()
+    if not days_off.yearly and max(days_off.dates) < today:
+        return f"has no day after {max(days_off.dates).isoformat()}"
+    return ""

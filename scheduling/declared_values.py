@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from scheduling.errors import InvalidDeclaration, InvalidSchedule
-from scheduling.policies import CatchUp, Overlap
+from scheduling.errors import InvalidDeclaration, InvalidSchedule, NaiveTime
+from scheduling.ping_urls import require_ping_url
 from scheduling.schedules import Every, Manual, Schedule, parse, require_supported
 from scheduling.spans import LONGEST
+from scheduling.zones import require_aware
 
 LONGEST_NAME = 200
-MOST_RETRIES = 32_767  # what the database column holds
+# What Celery takes to send a message.
+ROUTING = ("queue", "exchange", "routing_key", "priority", "headers")
 
-Policy = TypeVar("Policy", bound=StrEnum)
+# Takes the value, the job's name and the keyword.
+Reader = Callable[[Any, str, str], Any]
 
 
 def as_name(value: object) -> str:
@@ -31,7 +34,7 @@ def as_name(value: object) -> str:
     )
 
 
-def as_schedule(value: Schedule | str | timedelta | None, name: str) -> Schedule:
+def as_schedule(value: object, name: str, what: str = "schedule") -> Schedule:
     if value is None:
         return Manual()
     try:
@@ -44,25 +47,33 @@ def as_schedule(value: Schedule | str | timedelta | None, name: str) -> Schedule
     except InvalidSchedule as error:
         raise InvalidDeclaration(f"Job {name!r}: {error}") from error
     raise InvalidDeclaration(
-        f"Job {name!r}: schedule is {value!r}; give a Schedule, its text form or a timedelta"
+        f"Job {name!r}: {what} is {value!r}; give a Schedule, its text form or a timedelta"
     )
 
 
-def as_catch_up(value: object, name: str) -> CatchUp:
-    return _as_policy(value, tuple(CatchUp), name, "catch_up")
+def one_of(policy: type[StrEnum]) -> Reader:
+    def read(value: object, name: str, what: str) -> StrEnum:
+        for choice in policy:
+            if value == choice:
+                return choice
+        raise InvalidDeclaration(
+            f"Job {name!r}: {what} is {value!r}; choose one of {', '.join(policy)}"
+        )
+
+    return read
 
 
-def as_overlap(value: object, name: str) -> Overlap:
-    return _as_policy(value, tuple(Overlap), name, "overlap")
+def whole(at_least: int, at_most: int, *, or_none: bool = False) -> Reader:
+    def read(value: object, name: str, what: str) -> int | None:
+        if value is None and or_none:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most:
+            return value
+        raise InvalidDeclaration(
+            f"Job {name!r}: {what} is {value!r}; give a number from {at_least} to {at_most}"
+        )
 
-
-def _as_policy(value: object, choices: tuple[Policy, ...], name: str, what: str) -> Policy:
-    for choice in choices:
-        if value == choice:
-            return choice
-    raise InvalidDeclaration(
-        f"Job {name!r}: {what} is {value!r}; choose one of {', '.join(choices)}"
-    )
+    return read
 
 
 def as_span(value: object, name: str, what: str) -> timedelta | None:
@@ -86,11 +97,30 @@ def as_flag(value: object, name: str, what: str) -> bool:
     raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give True or False")
 
 
-def as_retries(value: object, name: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_RETRIES:
-        return value
+def as_moment(value: object, name: str, what: str) -> datetime | None:
+    """Read a time with a zone; give it in UTC."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, datetime):
+            return require_aware(value)
+    except NaiveTime as error:
+        raise InvalidDeclaration(f"Job {name!r}: {what}: {error}") from error
+    raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give an aware datetime")
+
+
+def as_first_run(value: object, name: str, what: str) -> str:
+    """Read "next", "now" or a time; give what the column holds."""
+    if value in ("next", "now"):
+        return str(value)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime):
+            return require_aware(moment).isoformat()
+    except (NaiveTime, ValueError, OverflowError):
+        pass
     raise InvalidDeclaration(
-        f"Job {name!r}: retries is {value!r}; give a number from 0 to {MOST_RETRIES}"
+        f'Job {name!r}: {what} is {value!r}; give "next", "now" or an aware datetime'
     )
 
 
@@ -98,6 +128,39 @@ def as_text(value: object, name: str, what: str) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give a text")
+
+
+def as_other(value: object, name: str, what: str) -> str | None:
+    """Read the name of something else that jobs share."""
+    if value is None:
+        return None
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable():
+        return value
+    raise InvalidDeclaration(
+        f"Job {name!r}: {what} is {value!r}; give the name of one, 1 to {LONGEST_NAME} printable "
+        "characters"
+    )
+
+
+def as_argument(value: object, name: str, what: str) -> str:
+    """Read the name of an argument; of a command's option `--as-of` that is `as_of`."""
+    argument = as_text(value, name, what)
+    if not argument or argument.isidentifier():
+        return argument
+    raise InvalidDeclaration(
+        f"Job {name!r}: {what} is {value!r}; give the name of an argument, such as 'as_of' for an "
+        "option --as-of"
+    )
+
+
+def as_ping_url(value: object, name: str, what: str) -> str:
+    """Read a monitor's address. Whoever knows it can report there, so no message repeats it."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidDeclaration(f"Job {name!r}: {what} is no text; give the address as one")
+    try:
+        return require_ping_url(value or "")
+    except InvalidDeclaration as error:
+        raise InvalidDeclaration(f"Job {name!r}: {what}: {error}") from error
 
 
 def as_names(value: object, name: str, what: str) -> tuple[str, ...]:
@@ -110,41 +173,69 @@ def as_names(value: object, name: str, what: str) -> tuple[str, ...]:
     raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give a name or a list of names")
 
 
-def as_kwargs(value: object, name: str) -> dict[str, Any]:
-    """Read arguments by name, as the database will give them back."""
-    if value is None:
-        return {}
-    try:
-        copy = json.loads(
-            json.dumps(dict(value) if isinstance(value, Mapping) else value, allow_nan=False)
-        )
-    except (TypeError, ValueError):
-        copy = None
-    if isinstance(copy, dict):
-        return copy
+def as_args(value: object, name: str, what: str = "args") -> tuple[Any, ...]:
+    """Read arguments by position, as the database will give them back."""
+    found = _from_json(value if value is not None else [])
+    if isinstance(found, list):
+        return tuple(found)
     raise InvalidDeclaration(
-        f"Job {name!r}: kwargs is {value!r}; give arguments by name, with values that JSON has"
+        f"Job {name!r}: {what} is {value!r}; give a list of arguments, with values that JSON has"
     )
 
 
-def as_hook(value: object, name: str) -> Callable[[], Any] | None:
-    """Read a `should_run`, which is called without arguments."""
+def as_kwargs(value: object, name: str, what: str = "kwargs") -> dict[str, Any]:
+    """Read arguments by name, as the database will give them back."""
+    found = _from_json(value if value is not None else {})
+    if isinstance(found, dict):
+        return found
+    raise InvalidDeclaration(
+        f"Job {name!r}: {what} is {value!r}; give arguments by name, with values that JSON has"
+    )
+
+
+def _from_json(value: object) -> Any:
+    """Give what becomes of a value in the database; None if it cannot be stored."""
+    try:
+        plain = dict(value) if isinstance(value, Mapping) else value
+        return json.loads(json.dumps(plain, allow_nan=False))
+    except (TypeError, ValueError):
+        return None
+
+
+def as_queue(value: object, name: str, what: str) -> dict[str, Any]:
+    queue = as_text(value, name, what)
+    return {"queue": queue} if queue else {}
+
+
+def as_options(value: object, name: str, what: str) -> dict[str, Any]:
+    """Read how messages are sent."""
+    options = as_kwargs(value, name, what)
+    for option in options:
+        if option not in ROUTING:
+            raise InvalidDeclaration(
+                f"Job {name!r}: {what} has {option!r}; known are {', '.join(ROUTING)}"
+            )
+    return options
+
+
+def as_hook(value: object, name: str, what: str) -> Callable[[], Any] | None:
+    """Read a function that is called without arguments."""
     if value is None:
         return None
     if not callable(value):
         raise InvalidDeclaration(
-            f"Job {name!r}: should_run is {value!r}; give a function without arguments, in a "
+            f"Job {name!r}: {what} is {value!r}; give a function without arguments, in a "
             "class a staticmethod or classmethod"
         )
     if inspect.iscoroutinefunction(value):
         raise InvalidDeclaration(
-            f"Job {name!r}: should_run is a coroutine, which nobody awaits; write a plain function"
+            f"Job {name!r}: {what} is a coroutine, which nobody awaits; write a plain function"
         )
     try:
         inspect.signature(value).bind()
     except TypeError as error:
         raise InvalidDeclaration(
-            f"Job {name!r}: should_run is called without arguments ({error}); in a class, make it "
+            f"Job {name!r}: {what} is called without arguments ({error}); in a class, make it "
             "a staticmethod or classmethod"
         ) from error
     except ValueError:
@@ -156,6 +247,14 @@ def require_limits(soft: timedelta | None, hard: timedelta | None, name: str) ->
     if soft is not None and hard is not None and soft > hard:
         raise InvalidDeclaration(
             f"Job {name!r}: its soft limit, {soft}, is above its hard limit, {hard}; lower it"
+        )
+
+
+def require_life(starts: datetime | None, ends: datetime | None, name: str) -> None:
+    if starts is not None and ends is not None and ends <= starts:
+        raise InvalidDeclaration(
+            f"Job {name!r}: its end, {ends.isoformat()}, is not after its start, "
+            f"{starts.isoformat()}; correct one"
         )
 
 
@@ -184,13 +283,15 @@ def require_function(function: object) -> str:
     return name
 
 
-def require_arguments(function: Callable[..., Any], given: Mapping[str, Any], name: str) -> None:
+def require_arguments(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], name: str
+) -> None:
     """Refuse arguments that the function does not have; some may come from its targets."""
     try:
-        inspect.signature(function).bind_partial(**given)
+        inspect.signature(function).bind_partial(*args, **kwargs)
     except TypeError as error:
         raise InvalidDeclaration(
-            f"Job {name!r}: the function {error}; correct it, kwargs or scheduled_at"
+            f"Job {name!r}: the function {error}; correct it, args, kwargs or scheduled_at"
         ) from error
     except ValueError:
         pass  # written in C, without a signature

@@ -20,6 +20,7 @@ BEAT_SEEN_WITHIN = timedelta(seconds=10)
 # Metered catch-up may leave a fire unclaimed for a while; a beat that is well is far quicker.
 PATIENCE = timedelta(seconds=60)
 BROKER_TIMEOUT = 2
+CHECKPOINT_PATIENCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,14 @@ def broker(now: datetime) -> tuple[bool, str]:
 
 
 def beat(now: datetime) -> tuple[bool, str]:
-    return processes(ProcessKind.BEAT, now, BEAT_SEEN_WITHIN, "celery -A config beat")
+    ok, detail = processes(ProcessKind.BEAT, now, BEAT_SEEN_WITHIN, "celery -A config beat")
+    alive = Process.objects.filter(kind=ProcessKind.BEAT, seen_at__gte=now - BEAT_SEEN_WITHIN)
+    modes = {bool(each.get("shadow")) for each in alive.values_list("detail", flat=True)}
+    if modes == {True}:
+        return ok, f"{detail}; SHADOW MODE: nothing is fired until JOBS_SHADOW is removed"
+    if len(modes) > 1:
+        return False, f"{detail}; some are in shadow mode, others fire; stop one sort of them"
+    return ok, detail
 
 
 def workers(now: datetime) -> tuple[bool, str]:
@@ -153,6 +161,43 @@ def leases(now: datetime) -> tuple[bool, str]:
     return True, "no run has lost its worker"
 
 
+def checkpoint(now: datetime) -> tuple[bool, str]:
+    """Asked of the beats, as a checkpoint in a file is on their machine."""
+    if not conf.SNAPSHOT:
+        return True, "off"
+    beats = Process.objects.filter(kind=ProcessKind.BEAT, seen_at__gte=now - BEAT_SEEN_WITHIN)
+    told = [beat for beat in beats if "checkpoint_at" in beat.detail]
+    if not told:
+        return True, "no beat is there to take one"
+    if errors := [
+        beat.detail["checkpoint_error"] for beat in told if beat.detail["checkpoint_error"]
+    ]:
+        return False, errors[0]
+    patience = max(CHECKPOINT_PATIENCE, 4 * conf.SNAPSHOT_EVERY)
+    taken = [datetime.fromisoformat(at) for beat in told if (at := beat.detail["checkpoint_at"])]
+    if taken:
+        return now - max(taken) <= patience, f"the newest was taken {ago(max(taken), now)}"
+    started = min(beat.started_at for beat in told)
+    return now - started <= patience, f"none was taken since a beat started {ago(started, now)}"
+
+
+def clocks(now: datetime) -> tuple[bool, str]:
+    """The time is the database's, so a wrong clock fires nothing wrongly; logs lie, though."""
+    seen = Process.objects.filter(seen_at__gte=now - conf.lease).order_by("host", "-seen_at")
+    off = {
+        row.host: skew
+        for row in seen
+        if abs(skew := row.detail.get("clock_skew", 0.0)) > conf.CLOCK_SKEW.total_seconds()
+    }
+    if not off:
+        return True, "all agree with the database's"
+    told = ", ".join(
+        f"{host} is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
+        for host, skew in off.items()
+    )
+    return False, f"{told}; set the time there, by NTP for example"
+
+
 def schedules(now: datetime) -> tuple[bool, str]:
     broken = list(
         Job.objects.active().exclude(schedule_error="").values_list("name", flat=True)[:4]
@@ -183,6 +228,8 @@ RECORDS: dict[str, Look] = {
     "due": due_fires,
     "publishing": publishing,
     "leases": leases,
+    "checkpoint": checkpoint,
+    "clocks": clocks,
     "schedules": schedules,
     "failing": failing_jobs,
 }

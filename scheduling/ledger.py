@@ -42,7 +42,7 @@ class JobState(StrEnum):
     INITIALIZING = "Initializing"  # has never run
     RUNNING = "Running"  # open, or waiting for its next fire between good runs
     RETRYING = "Retrying"  # open after a failed or lost attempt
-    STOPPED = "Stopped"  # paused
+    STOPPED = "Stopped"  # paused, or its circuit is
     FAILED = "Failed"
     FINISHED = "Finished"  # nothing more to come
 

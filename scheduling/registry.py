@@ -10,15 +10,17 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from celery import Task, shared_task
 
+from scheduling import declared_keywords
 from scheduling import declared_values as read
 from scheduling.errors import InvalidDeclaration, UnknownJob
 from scheduling.policies import CatchUp, Overlap
 from scheduling.schedules import Schedule
+from scheduling.zones import ClockChange
 
 Kind = Literal["task", "command", "argv"]
 DeclaredIn = Literal["command", "function", "settings", "periodic_task", "admin"]
@@ -36,7 +38,11 @@ class FollowUpRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """One job as written in code. `None` for a span or limit means the default."""
+    """One job as written in code. `None` for a span or limit means the default.
+
+    `calendar` and `circuit` are names; `first_run` is "next", "now" or an ISO time; `runs` is how
+    many there are to be in all, None: no limit.
+    """
 
     name: str
     kind: Kind
@@ -50,9 +56,16 @@ class Declaration:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     scheduled_at_argument: str = ""
+    calendar: str | None = None
+    clock_change: ClockChange = ClockChange.CLASSIC
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    runs: int | None = None
+    first_run: str = "next"
     catch_up: CatchUp = CatchUp.LATEST
     catch_up_window: timedelta | None = None
     overlap: Overlap = Overlap.SKIP
+    queue_limit: int | None = None
     start_within: timedelta | None = None
     soft_limit: timedelta | None = None
     hard_limit: timedelta | None = None
@@ -60,10 +73,14 @@ class Declaration:
     retry_delay: timedelta = timedelta(seconds=60)
     retry_delay_max: timedelta = timedelta(hours=1)
     rerun_if_lost: bool = False
+    pause_after: int | None = None
+    circuit: str | None = None
     locks: tuple[str, ...] = ()
     notify_on_success: bool = False
     notify_still_failing: bool = False
     recipients: tuple[str, ...] = ()
+    # Whoever knows it can report there: not for logs.
+    ping_url: str = field(default="", repr=False)
     # name of the job -> declared by that job (`trigger_next_jobs`)
     follow_ups: tuple[FollowUpRule, ...] = ()
     # written at the follower (`after=`): rules of other jobs that lead here, by their name
@@ -132,31 +149,45 @@ def job(
     *,
     name: str | None = None,
     description: str | None = None,
-    queue: str | None = None,
+    args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     scheduled_at: str = "",
+    queue: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    calendar: str | None = None,
+    clock_change: ClockChange | str = ClockChange.CLASSIC,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    runs: int | None = None,
+    first_run: datetime | str = "next",
     catch_up: CatchUp | str = CatchUp.LATEST,
     catch_up_window: timedelta | None = None,
     overlap: Overlap | str = Overlap.SKIP,
+    queue_limit: int | None = None,
     start_within: timedelta | None = None,
+    should_run: Hook | None = None,
     soft_limit: timedelta | None = None,
     hard_limit: timedelta | None = None,
     retries: int = 0,
     retry_delay: timedelta = timedelta(seconds=60),
     retry_delay_max: timedelta = timedelta(hours=1),
     idempotent: bool = False,
+    pause_after: int | None = None,
+    circuit: str | None = None,
     locks: str | Sequence[str] = (),
     keyed: bool = False,
     after: str | Sequence[str] = (),
     after_failure: str | Sequence[str] = (),
     after_any: str | Sequence[str] = (),
-    should_run: Hook | None = None,
     notify_on_success: bool = False,
     notify_still_failing: bool = False,
     recipients: str | Sequence[str] = (),
+    ping_url: str = "",
     **task_options: Any,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a function as a job; it stays an ordinary Celery task (`f.delay()` still works).
+
+    `job(...)(task)` declares a task that there is already, once or under several names.
 
     `name` defaults to the function's. `idempotent` says that a run whose worker died may be run
     again (at least once); otherwise it fails as lost (at most once). `keyed` says that its targets
@@ -165,50 +196,26 @@ def job(
     scheduled time as an ISO 8601 string. Further keywords go to Celery's `shared_task`. Raises
     InvalidDeclaration, which names what is wrong.
     """
+    # The keywords by name: at the first line, nothing else is there.
+    given = dict(locals())
     if callable(schedule):
         raise InvalidDeclaration(
             f"@job has the schedule {schedule!r}; write @job() with parentheses, or a Schedule"
         )
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        called = read.require_function(function)
+        task = function if isinstance(function, Task) else None
+        called = read.require_function(function) if task is None else task.name.rpartition(".")[2]
         own = read.as_name(name or called)
         _refuse_unknown(task_options, own)
-        given = read.as_kwargs(kwargs, own)
-        argument = read.as_text(scheduled_at, own, "scheduled_at")
-        read.require_arguments(function, {**given, **({argument: ""} if argument else {})}, own)
-        doc = (function.__doc__ or "").strip().partition("\n")[0]
-        said = doc if description is None else read.as_text(description, own, "description")
-        route = read.as_text(queue, own, "queue")
-        soft = read.as_span(soft_limit, own, "soft_limit")
-        hard = read.as_span(hard_limit, own, "hard_limit")
-        read.require_limits(soft, hard, own)
-        values: dict[str, Any] = {
-            "schedule": read.as_schedule(schedule, own),
-            "description": said[:LONGEST_DESCRIPTION],
-            "kwargs": given,
-            "options": {"queue": route} if route else {},
-            "scheduled_at_argument": argument,
-            "catch_up": read.as_catch_up(catch_up, own),
-            "catch_up_window": read.as_span(catch_up_window, own, "catch_up_window"),
-            "overlap": read.as_overlap(overlap, own),
-            "start_within": read.as_span(start_within, own, "start_within"),
-            "soft_limit": soft,
-            "hard_limit": hard,
-            "retries": read.as_retries(retries, own),
-            "retry_delay": read.as_some_span(retry_delay, own, "retry_delay"),
-            "retry_delay_max": read.as_some_span(retry_delay_max, own, "retry_delay_max"),
-            "rerun_if_lost": read.as_flag(idempotent, own, "idempotent"),
-            "locks": read.as_names(locks, own, "locks"),
-            "keyed": read.as_flag(keyed, own, "keyed"),
-            "notify_on_success": read.as_flag(notify_on_success, own, "notify_on_success"),
-            "notify_still_failing": read.as_flag(notify_still_failing, own, "notify_still_failing"),
-            "recipients": read.as_names(recipients, own, "recipients"),
-            "after": followed(own, success=after, failure=after_failure, any=after_any),
-            "should_run": read.as_hook(should_run, own),
-        }
+        if task is not None and task_options:
+            raise InvalidDeclaration(
+                f"Job {own!r}: {next(iter(task_options))!r} is for the task {task.name!r} to say; "
+                "move it there"
+            )
+        values = _read(given, function if task is None else task.run, own)
         # Not before: a function that is refused is no task either.
-        task = shared_task(**task_options)(function)
+        task = task or shared_task(**task_options)(function)
         registry.add(
             Declaration(name=own, kind="task", declared_in="function", task=task.name, **values)
         )
@@ -217,19 +224,26 @@ def job(
     return declare
 
 
-def followed(
-    name: str, *, success: object, failure: object, any: object
-) -> tuple[FollowUpRule, ...]:
+def _read(given: Mapping[str, Any], function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """Give the fields of a declaration that the keywords of `@job` say, or the function does."""
+    values = declared_keywords.read(declared_keywords.OF_FUNCTIONS, given, name)
+    argument = values["scheduled_at_argument"]
+    told = {**values["kwargs"], **({argument: ""} if argument else {})}
+    read.require_arguments(function, values["args"], told, name)
+    if given["description"] is None:
+        values["description"] = (function.__doc__ or "").strip().partition("\n")[0]
+    values["description"] = values["description"][:LONGEST_DESCRIPTION]
+    values["after"] = followed(name, given)
+    return values
+
+
+def followed(name: str, given: Mapping[str, Any]) -> tuple[FollowUpRule, ...]:
     """Read what `after`, `after_failure` and `after_any` say, at the follower `name`."""
-    return (
-        *_rules(success, "success", name, "after"),
-        *_rules(failure, "failure", name, "after_failure"),
-        *_rules(any, "any", name, "after_any"),
+    return tuple(
+        FollowUpRule(follower=each, on=cast(FollowOn, on))
+        for keyword, on in declared_keywords.FOLLOWING.items()
+        for each in read.as_names(given.get(keyword), name, keyword)
     )
-
-
-def _rules(value: object, on: FollowOn, name: str, what: str) -> Iterator[FollowUpRule]:
-    return (FollowUpRule(follower=n, on=on) for n in read.as_names(value, name, what))
 
 
 def _refuse_unknown(options: Mapping[str, Any], name: str) -> None:

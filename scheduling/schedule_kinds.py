@@ -1,4 +1,4 @@
-"""The kinds of schedules: Cron, Every, Times, Once, Adaptive, Always, Manual.
+"""The kinds of schedules that name times: Cron, Every, Times, Once.
 
 Values without clock and state; every time is an argument.
 """
@@ -44,6 +44,13 @@ class Cron(Schedule):
         cron.compile_rule(expression, self.and_days, "")
         if self.tz is not None:
             zones.load_zone(self.tz)
+        object.__setattr__(self, "clock_change", zones.read_clock_change(self.clock_change))
+        if self.next(zones.FIRST_MOMENT) is None:
+            raise InvalidSchedule(
+                f"Cron {expression!r} never fires: the clock of {self.tz} never shows such a time; "
+                "change the time, the zone or the rule for clock changes",
+                value=self.expression,
+            )
 
     @property
     def is_anchored(self) -> bool:
@@ -103,14 +110,14 @@ class Every(Schedule):
         units = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
         if interval is not None and units:
             raise InvalidSchedule("Every takes an interval or units of time, not both; drop one")
-        length = units if interval is None else _span(interval)
+        length = units if interval is None else span_of(interval)
         if not SECOND <= length <= LONGEST or length % SECOND:
             raise InvalidSchedule(
                 f"Every {length.total_seconds():.15g} s is no interval; "
                 "choose whole seconds, from 1s to a century",
                 value=length,
             )
-        offset = _span(phase)
+        offset = span_of(phase)
         if after_end and (offset or spread):
             raise InvalidSchedule(
                 "Every after end counts from the end of a run; drop its phase or spread"
@@ -156,7 +163,7 @@ class Every(Schedule):
         return ended + self.interval if self.from_end else None
 
     def sentence(self) -> str:
-        words = _every_in_words(self.interval)
+        words = every_in_words(self.interval)
         if self.from_end:
             return f"{words} after the end of the previous run"
         if self.phase:
@@ -199,7 +206,7 @@ class Times(Schedule):
             zones.load_zone(tz)
         object.__setattr__(self, "times", tuple(sorted({_time_of_day(each) for each in times})))
         object.__setattr__(self, "tz", tz)
-        object.__setattr__(self, "clock_change", clock_change)
+        object.__setattr__(self, "clock_change", zones.read_clock_change(clock_change))
 
     @property
     def is_anchored(self) -> bool:
@@ -258,93 +265,6 @@ class Once(Schedule):
         return f"once {self.at.isoformat()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Manual(Schedule):
-    """Only when somebody asks."""
-
-    @property
-    def is_joinable(self) -> bool:
-        return False
-
-    def sentence(self) -> str:
-        return "only by hand"
-
-    def __str__(self) -> str:
-        return "manual"
-
-
-@dataclass(frozen=True, slots=True)
-class Always(Schedule):
-    """A service: started, and started again whenever it ends."""
-
-    @property
-    def is_joinable(self) -> bool:
-        return False
-
-    def sentence(self) -> str:
-        return "always running"
-
-    def __str__(self) -> str:
-        return "always"
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Adaptive(Schedule):
-    """An interval that adapts to what the runs find; without arguments, the ladder.
-
-    Shorter by `factor` after a change, longer by it otherwise, within [shortest, longest].
-    """
-
-    start: timedelta | None
-    shortest: timedelta | None
-    longest: timedelta | None
-    factor: float
-
-    def __init__(
-        self,
-        start: timedelta | str | None = None,
-        *,
-        between: tuple[timedelta | str, timedelta | str] | None = None,
-        factor: float = 2,
-    ) -> None:
-        if (start is None) != (between is None):
-            raise InvalidSchedule("Adaptive takes a start and its bounds, or neither (the ladder)")
-        first = shortest = longest = None
-        if start is not None and between is not None:
-            first, shortest, longest = _span(start), _span(between[0]), _span(between[1])
-            if not SECOND <= shortest <= first <= longest:
-                raise InvalidSchedule(
-                    f"Adaptive {format_span(first)} between {format_span(shortest)} and "
-                    f"{format_span(longest)}: the start lies outside the bounds; move one of them",
-                    value=first,
-                )
-        if not 1 < factor <= 1000:
-            raise InvalidSchedule(
-                f"Adaptive factor {factor!r} must be above 1 and at most 1000", value=factor
-            )
-        object.__setattr__(self, "start", first)
-        object.__setattr__(self, "shortest", shortest)
-        object.__setattr__(self, "longest", longest)
-        object.__setattr__(self, "factor", float(factor))
-
-    def sentence(self) -> str:
-        if self.start is None or self.shortest is None or self.longest is None:
-            return "adapting to what the runs find, by the ladder"
-        return (
-            f"{_every_in_words(self.start)} at first, adapting between "
-            f"{span_in_words(self.shortest)} and {span_in_words(self.longest)} "
-            f"by a factor of {_number(self.factor)}"
-        )
-
-    def __str__(self) -> str:
-        if self.start is None or self.shortest is None or self.longest is None:
-            return "adaptive ladder"
-        return (
-            f"adaptive {format_span(self.start)} between {format_span(self.shortest)} "
-            f"and {format_span(self.longest)} factor {_number(self.factor)}"
-        )
-
-
 def _next_of(seconds: list[int], local: int) -> int | None:
     day, second = divmod(local, zones.DAY)
     for each in seconds:
@@ -353,7 +273,7 @@ def _next_of(seconds: list[int], local: int) -> int | None:
     return (day + 1) * zones.DAY + seconds[0]
 
 
-def _span(value: timedelta | str) -> timedelta:
+def span_of(value: timedelta | str) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, str):
@@ -387,11 +307,7 @@ def _in_words(zone: str | None) -> str:
     return f" ({zone})" if zone else ""
 
 
-def _every_in_words(interval: timedelta) -> str:
+def every_in_words(interval: timedelta) -> str:
     """Say 'every hour', 'every 5 minutes'."""
     words = span_in_words(interval)
     return f"every {words.removeprefix('1 ') if words.count(' ') == 1 else words}"
-
-
-def _number(value: float) -> str:
-    return str(value).removesuffix(".0")

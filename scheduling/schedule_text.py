@@ -12,7 +12,8 @@ from datetime import datetime
 
 from scheduling.errors import InvalidSchedule, NaiveTime
 from scheduling.schedule_base import Schedule, union
-from scheduling.schedule_kinds import Adaptive, Always, Cron, Every, Manual, Once, Times
+from scheduling.schedule_kinds import Cron, Every, Once, Times
+from scheduling.schedule_unanchored import Adaptive, Always, Manual
 
 LONGEST_TEXT = 10_000
 _FORMS = "cron, every, times, once, adaptive, always or manual"

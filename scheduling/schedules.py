@@ -7,8 +7,9 @@ from datetime import datetime
 
 from scheduling.errors import InvalidSchedule
 from scheduling.schedule_base import Schedule, Union, union
-from scheduling.schedule_kinds import Adaptive, Always, Cron, Every, Manual, Once, Times
+from scheduling.schedule_kinds import Cron, Every, Once, Times
 from scheduling.schedule_text import parse
+from scheduling.schedule_unanchored import Adaptive, Always, Manual
 
 __all__ = [
     "Adaptive",

@@ -22,6 +22,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 DAY = 86_400
 FIRST_INSTANT = -2 * DAY  # 1970 begins up to a day earlier or later somewhere on Earth
+FIRST_MOMENT = EPOCH + FIRST_INSTANT * SECOND
 LAST_INSTANT = 4_102_444_800 + 2 * DAY  # 2100-01-01, likewise
 _CHUNK = 2**25  # seconds, a little over a year: the stretch of a zone that is looked at together
 
@@ -76,23 +77,41 @@ def load_zone(name: str) -> ZoneInfo:
         ) from error
 
 
+def read_clock_change(value: str) -> ClockChange:
+    """Raises InvalidSchedule if there is no such rule."""
+    try:
+        return ClockChange(value)
+    except ValueError as error:
+        raise InvalidSchedule(
+            f"Clock changes by the rule {str(value)[:40]!r} are unknown; choose one of "
+            f"{', '.join(ClockChange)}",
+            value=value,
+        ) from error
+
+
+def local_at(zone: str, instant: int) -> int:
+    """The local time that the clock shows at an instant."""
+    return instant + _offset_at(zone, instant).seconds
+
+
 def next_clock_time(pattern: Pattern, zone: str, after: int, rule: ClockChange) -> int | None:
     """First instant after `after` of a pattern that means clock times, by the given rule."""
-    if rule is ClockChange.CLASSIC:
-        return next_on_fixed_clock(pattern, zone, after)
-    running = next_on_running_clock(pattern, zone, after)
     if rule is ClockChange.RUNNING:
-        return running
+        return next_on_running_clock(pattern, zone, after)
     fixed = next_on_fixed_clock(pattern, zone, after)
     if rule is ClockChange.TWICE:
-        return min((each for each in (fixed, running) if each is not None), default=None)
-    # What both name: the fixed clock alone moves times out of a gap, the running one repeats.
-    while fixed is not None and running is not None and fixed != running:
-        if fixed < running:
-            fixed = next_on_fixed_clock(pattern, zone, running - 1)
-        else:
-            running = next_on_running_clock(pattern, zone, fixed - 1)
-    return None if running is None else fixed
+        until = LAST_INSTANT if fixed is None else fixed
+        again = next_on_running_clock(pattern, zone, after, until)
+        return min((each for each in (fixed, again) if each is not None), default=None)
+    if rule is ClockChange.SKIP:
+        while fixed is not None and not _is_shown(pattern, zone, fixed):
+            fixed = next_on_fixed_clock(pattern, zone, fixed)
+    return fixed
+
+
+def _is_shown(pattern: Pattern, zone: str, instant: int) -> bool:
+    local = local_at(zone, instant)
+    return pattern(local) == local
 
 
 def next_on_fixed_clock(pattern: Pattern, zone: str, after: int) -> int | None:
@@ -113,13 +132,16 @@ def next_on_fixed_clock(pattern: Pattern, zone: str, after: int) -> int | None:
     return None
 
 
-def next_on_running_clock(pattern: Pattern, zone: str, after: int) -> int | None:
+def next_on_running_clock(
+    pattern: Pattern, zone: str, after: int, until: int = LAST_INSTANT
+) -> int | None:
     """First instant after `after` at which the local clock shows a time of the pattern.
 
-    Follows real time: nothing happens in a gap, and a repeated hour counts both times.
+    Follows real time: nothing happens in a gap, and a repeated hour counts both times. What comes
+    behind `until` need not be found.
     """
     instant = max(after, FIRST_INSTANT) + 1
-    while instant < LAST_INSTANT:
+    while instant < until:
         offset = _offset_at(zone, instant)
         local = pattern(instant + offset.seconds)
         if local is not None and local - offset.seconds < offset.end:
@@ -148,11 +170,14 @@ def _offset_at(zone: str, instant: int) -> Offset:
 
 @lru_cache(maxsize=8192)
 def _offsets(zone: str, chunk: int) -> tuple[Offset, ...]:
-    """The offsets of one chunk, found by looking once a day and halving where two days differ."""
+    """The offsets of one chunk, found by looking every two days and halving where they differ.
+
+    No zone has ever changed its clock and back within less than six days.
+    """
     info = load_zone(zone)
 
     def seconds_at(instant: int) -> int:
-        shown = from_instant(instant).astimezone(info).utcoffset()
+        shown = datetime.fromtimestamp(instant, info).utcoffset()
         assert shown is not None
         return shown // SECOND
 
@@ -160,7 +185,7 @@ def _offsets(zone: str, chunk: int) -> tuple[Offset, ...]:
     found: list[Offset] = []
     current, low = seconds_at(start), start
     while low < end - 1:
-        high = min(low + DAY, end - 1)
+        high = min(low + 2 * DAY, end - 1)
         if seconds_at(high) != current:
             before = low
             while high - before > 1:

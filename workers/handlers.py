@@ -22,7 +22,7 @@ from scheduling import clock, runs
 from scheduling.conf import conf
 from scheduling.models import Reason, Run, State
 from scheduling.runs import Result
-from workers import lease
+from workers import lease, stock
 from workers.child import signal_name
 from workers.ticket import ticket_of
 
@@ -58,6 +58,7 @@ _began: dict[str, datetime] = {}
 
 
 def connect() -> None:
+    signals.before_task_publish.connect(stock.stamp)
     signals.task_received.connect(received)
     signals.task_failure.connect(failed)
     signals.task_revoked.connect(revoked)
@@ -85,6 +86,19 @@ def tolerant(handler: Callable[..., None]) -> Callable[..., None]:
 def received(request: Request, **_: Any) -> None:
     if ticket_of(request.request_dict) is not None:
         requests.add(request)
+    else:
+        stock_fired(request.request_dict, request.hostname)
+
+
+def stock_fired(headers: Any, hostname: str | None) -> None:
+    fire = stock.fire_of(headers) if conf.SHADOW else None
+    if fire is not None:
+        record_stock_fire(fire, headers, hostname or "unknown")
+
+
+@tolerant
+def record_stock_fire(fire: stock.Fire, headers: Any, hostname: str) -> None:
+    stock.record(fire, headers, hostname=hostname)
 
 
 def failed(task_id: str, exception: BaseException, **_: Any) -> None:
@@ -123,6 +137,8 @@ def revoked(
     request: Any, terminated: bool = False, signum: Any = None, expired: bool = False, **_: Any
 ) -> None:
     ticket = ticket_of(request)
+    if ticket is None:
+        stock_fired(request, request.hostname)
     if ticket is None or expired:
         return
     if terminated:
@@ -136,7 +152,9 @@ def revoked(
 @tolerant
 def unknown(message: Any, **_: Any) -> None:
     ticket = ticket_of(message.headers)
-    if ticket is not None:
+    if ticket is None:
+        stock_fired(message.headers, None)
+    else:
         runs.refuse(
             *ticket,
             reason=Reason.UNKNOWN_TASK,
@@ -147,11 +165,8 @@ def unknown(message: Any, **_: Any) -> None:
 
 
 def is_foreign(task: Task[Any, Any]) -> bool:
-    return (
-        bool(conf.RECORD_FOREIGN_TASKS)
-        and ticket_of(task.request) is None
-        and not task.name.startswith(OWN)
-    )
+    wanted = conf.RECORD_FOREIGN_TASKS or (conf.SHADOW and stock.fire_of(task.request) is not None)
+    return bool(wanted) and ticket_of(task.request) is None and not task.name.startswith(OWN)
 
 
 def foreign_began(task_id: str, task: Task[Any, Any], **_: Any) -> None:
@@ -170,6 +185,7 @@ def foreign_ended(
 
 @tolerant
 def record_foreign(task_id: str, task: Task[Any, Any], began: datetime, error: object) -> None:
+    fire = stock.fire_of(task.request)
     runs.record_foreign(
         task_id=task_id,
         name=task.name,
@@ -178,4 +194,6 @@ def record_foreign(task_id: str, task: Task[Any, Any], began: datetime, error: o
         ended_at=clock.now(),
         error="" if error is None else f"{type(error).__name__}: {error}",
         worker=lease.worker_name(task.request.hostname or "direct"),
+        key=fire.periodic_task if fire else "",
+        sent_at=fire.sent_at if fire else None,
     )

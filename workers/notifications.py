@@ -35,12 +35,22 @@ def deliver() -> int:
     return deliver_due(clock.now())
 
 
-def deliver_due(now: datetime, *, run_id: UUID | None = None) -> int:
+def deliver_left() -> int:
+    """Deliver what nobody was asked to deliver for a while: no beat or no broker is alive."""
+    return deliver_due(clock.now(), overdue_by=conf.LATE_EVERY)
+
+
+def deliver_due(
+    now: datetime, *, run_id: UUID | None = None, overdue_by: timedelta = timedelta(0)
+) -> int:
     """Deliver due notifications, of one run or of all; give how many mails were sent."""
-    due = Notification.objects.filter(deliver_at__lte=now)
+    due = Notification.objects.filter(deliver_at__lte=now - overdue_by)
     if run_id is not None:
         due = due.filter(run=run_id)
-    return sum(deliver_one(row, now=now) for row in due.order_by("deliver_at")[:BATCH])
+    return sum(
+        deliver_one(row, now=now)
+        for row in due.select_related("target").order_by("deliver_at")[:BATCH]
+    )
 
 
 def deliver_of(run_id: UUID) -> None:
@@ -66,10 +76,11 @@ def deliver_one(row: Notification, *, now: datetime) -> bool:
             deliver_at=None, error="Nobody to tell: set the job's recipients or JOBS_NOTIFY"
         )
         return False
+    key = run.key if run is not None else row.target.key if row.target is not None else ""
     try:
         EmailMultiAlternatives(
-            subject=subject_of(row, run),
-            body=body_of(row, run),
+            subject=subject_of(row, key),
+            body=body_of(row, run, job, key),
             from_email=conf.NOTIFY_FROM or None,
             to=recipients,
             connection=get_connection(timeout=MAIL_TIMEOUT),
@@ -91,22 +102,24 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def subject_of(row: Notification, run: Run | None) -> str:
-    key = f" [{one_line(run.key)}]" if run is not None and run.key else ""
-    return f"[Beatkeeper] {Event(row.event).label}: {one_line(row.name)}{key}"
+def subject_of(row: Notification, key: str) -> str:
+    of_key = f" [{one_line(key)}]" if key else ""
+    return f"[Beatkeeper] {Event(row.event).label}: {one_line(row.name)}{of_key}"
 
 
-def body_of(row: Notification, run: Run | None) -> str:
+def body_of(row: Notification, run: Run | None, job: Job | None, key: str) -> str:
     """Plain text: what, since when, the last line of the error, the end of the output, a link."""
-    lines = [one_line(row.name) + (f", {one_line(run.key)}" if run is not None and run.key else "")]
+    lines = [one_line(row.name) + (f", {one_line(key)}" if key else "")]
     if run is not None:
         lines += facts_of(run)
+    if row.late_since is not None:
+        lines.append(f"Late since {row.late_since:%Y-%m-%d %H:%M:%S} UTC")
     if row.detail:
         lines += ["", row.detail]
     if run is not None and run.output.strip():
         last = run.output.rstrip().split("\n")[-OUTPUT_LINES:]
         lines += ["", "Last lines of its output:", *(f"  {line}" for line in last)]
-    if run is not None and (link := link_to(run)):
+    if link := link_to(run or job):
         lines += ["", link]
     return "\n".join(lines) + "\n"
 
@@ -124,11 +137,12 @@ def facts_of(run: Run) -> list[str]:
     return facts
 
 
-def link_to(run: Run) -> str:
-    """Give the address of the run's page; empty without JOBS_SITE_URL or without the admin."""
-    if not conf.SITE_URL:
+def link_to(what: Run | Job | None) -> str:
+    """Give the address of its page; empty without JOBS_SITE_URL or without the admin."""
+    if not conf.SITE_URL or what is None:
         return ""
+    page = f"admin:scheduling_{what._meta.model_name}_change"
     try:
-        return conf.SITE_URL.rstrip("/") + reverse("admin:scheduling_run_change", args=[run.pk])
+        return conf.SITE_URL.rstrip("/") + reverse(page, args=[what.pk])
     except NoReverseMatch:
         return ""

@@ -1,4 +1,10 @@
-"""A worker's row among the processes: written while it lives, deleted when it stops cleanly."""
+"""What a worker's main process does on threads beside Celery's work.
+
+It has a row among the processes: written while it lives, deleted when it stops cleanly. And it
+does what must be done although no beat is alive: it looks for late targets, delivers notifications
+that are left lying, and sends pings; each on a thread of its own, so that a mail server that does
+not answer makes no worker look dead.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +18,11 @@ from typing import Any
 from celery import signals
 from django.db import connection
 
-from scheduling import clock
+from scheduling import clock, lateness
 from scheduling.conf import conf
 from scheduling.models import Process, ProcessKind
+from workers import notifications, pings
+from workers.loop import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +85,7 @@ class Presence:
             connection.close()
 
 
-_present: list[Presence] = []
+_present: list[Presence | Loop] = []
 
 
 def connect() -> None:
@@ -91,9 +99,20 @@ def begin(sender: Any, **_: Any) -> None:
         "concurrency": sender.controller.concurrency,
         "pool": sender.pool.__class__.__module__.rpartition(".")[2],
     }
-    presence = Presence(sender.hostname, detail)
-    presence.start()
-    _present.append(presence)
+    _present.extend(
+        (
+            Presence(sender.hostname, detail),
+            Loop("Looking for late targets", look_for_late, every=lambda: conf.LATE_EVERY),
+            Loop("Delivering mails", notifications.deliver_left, every=lambda: conf.LATE_EVERY),
+            Loop("Sending pings", pings.deliver, every=lambda: pings.EVERY),
+        )
+    )
+    for each in _present:
+        each.start()
+
+
+def look_for_late() -> None:
+    lateness.evaluate(clock.sample())
 
 
 def end(**_: Any) -> None:

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
 
 from scheduling import clock, ledger, runs, sync
-from scheduling.admin import display, overview, saving
+from scheduling.admin import display, ledger_page, overview, saving
 from scheduling.admin.base import (
     ChangeList,
     ModelAdmin,
@@ -255,6 +255,7 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
 
         return [
             own("preview/", require_GET(self.preview_view), "job_preview"),
+            own("<int:pk>/ledger/", ledger_page.view, "job_ledger"),
             own("<int:pk>/reset/", self.reset_view, "job_reset"),
             own("<int:pk>/retire/", require_POST(self.retire_view), "job_retire"),
             own("pause-everything/", pause_everything, "pause_everything"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
@@ -14,7 +15,7 @@ from scheduling.admin import display
 from scheduling.admin.base import ModelAdmin, NeverCounted, ReadOnly
 from scheduling.models import Notification
 
-TONES = {"failing": "red", "still_failing": "red", "schedule_error": "red"}
+TONES = {"failing": "red", "still_failing": "red", "schedule_error": "red", "late": "red"}
 
 
 @admin.register(Notification)
@@ -26,10 +27,10 @@ class NotificationAdmin(ReadOnly, NeverCounted, ModelAdmin[Notification]):
     search_fields = ("name",)
     ordering = ("-pk",)
     fields = (
-        "name", "event_shown", "run_link", "detail", "created_at", "deliver_at", "delivered_at",
-        "attempts", "error",
+        "name", "event_shown", "run_link", "late", "detail", "created_at", "deliver_at",
+        "delivered_at", "attempts", "error",
     )  # fmt: skip
-    readonly_fields = ("event_shown", "run_link")
+    readonly_fields = ("event_shown", "run_link", "late")
     actions = None
 
     def get_fields(self, request: HttpRequest, obj: Notification | None = None) -> Any:
@@ -62,3 +63,19 @@ class NotificationAdmin(ReadOnly, NeverCounted, ModelAdmin[Notification]):
         if notification.run_id is None:
             return display.NOTHING
         return display.link(display.run_url_of(notification.run_id), "its run")
+
+    @admin.display(description="late")
+    def late(self, notification: Notification) -> SafeString:
+        target, since = notification.target, notification.late_since
+        if target is None or since is None:
+            return display.NOTHING
+        now, started = clock.now(), target.last_started_at
+        key = f"{target.key}: " if target.key else ""
+        if started is None or started < since:
+            return format_html("{}since {}", key, display.moment(since, now))
+        return format_html(
+            "{}since {}; it has started again, the last time {}",
+            key,
+            display.moment(since, now),
+            display.moment(started, now),
+        )

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from scheduling import clock
 from scheduling.admin import display
-from scheduling.explanations import explanation
+from scheduling.explanations import explanation, surroundings_of
 from scheduling.models import Cause, Run, State
 from scheduling.models.run import OPEN_STATES
 
@@ -60,8 +60,7 @@ def of(run: Run, request: HttpRequest) -> RunPage:
         state=display.state_badge(run),
         steps=_steps(run, now),
         facts=_facts(run, now),
-        # A failure is explained by what it said.
-        sentence=explanation(run, now) if may_see_output or run.state != State.FAILED else "",
+        sentence=explanation(run, now, surroundings_of([run], now), with_error=may_see_output),
         waiting_run=None if run.waiting_on is None else _link(run.waiting_on),
         parent=None if run.parent is None else _link(run.parent),
         followers=[

@@ -15,10 +15,10 @@ from scheduling.models.job import DeclaredIn
 # Runs carry the name, and `H` and `spread` schedules are drawn from it.
 IDENTITY = {"name"}
 # Said by the operator alone: no declaration has them.
-UNDECLARED = ("starts_at", "ends_at", "runs_left", "lock_resource")
-EDITABLE = (*columns.FIELDS, *UNDECLARED)
+UNDECLARED = ("lock_resource",)
+EDITABLE = (*columns.FIELDS, "runs_left", *UNDECLARED)
 # Said by a PeriodicTask row, which has a form of its own.
-OF_THE_ROW = {*ROW_FIELDS, "starts_at", "ends_at", "runs_left"}
+OF_THE_ROW = {*ROW_FIELDS, "runs_left"}
 
 
 def fixed_fields(job: Job) -> list[str]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import DurationField
+from django.db.models import DateTimeField, DurationField
 from django.utils.duration import duration_iso_string
 
 from scheduling import runs
 from scheduling.errors import InvalidSpan
 from scheduling.models import Job, Target
 from scheduling.registry import Declaration
+from scheduling.runs.pausing import look_again
 from scheduling.schedules import Schedule
 from scheduling.spans import format_span, parse_span
 
@@ -32,9 +33,15 @@ FIELDS = (
     "options",
     "scheduled_at_argument",
     "schedule",
+    "calendar_id",
+    "clock_change",
+    "starts_at",
+    "ends_at",
+    "first_run",
     "catch_up",
     "catch_up_window",
     "overlap",
+    "queue_limit",
     "start_within",
     "soft_limit",
     "hard_limit",
@@ -42,20 +49,28 @@ FIELDS = (
     "retry_delay",
     "retry_delay_max",
     "rerun_if_lost",
+    "pause_after",
+    "circuit_id",
     "locks",
     "notify_on_success",
     "notify_still_failing",
     "recipients",
+    "ping_url",
 )
+# Calendars and circuits are referred to by name.
+DECLARED_AS = {"calendar_id": "calendar", "circuit_id": "circuit"}
+# Shown to nobody but its editors.
+SECRET = frozenset({"ping_url"})
 # What is run is the code's to say.
 FIXED = frozenset({"kind", "task", "command", "scheduled_at_argument"})
-# These move cursors.
-TIMING = frozenset({"schedule", "starts_at", "ends_at", "runs_left"})
+# These move cursors. What else a target waits for, its circuit's pause, needs its lock as well.
+TIMING = frozenset({"schedule", "calendar_id", "clock_change", "starts_at", "ends_at", "runs_left"})
+LOCKING = TIMING | {"circuit_id"}
 
 
 def columns_of(declaration: Declaration, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
     """Field -> value as the database gives it back."""
-    return {field: _stored(getattr(declaration, field)) for field in fields}
+    return {field: _stored(getattr(declaration, DECLARED_AS.get(field, field))) for field in fields}
 
 
 def _stored(value: Any) -> Any:
@@ -81,7 +96,7 @@ def as_json(value: Any) -> Any:
             return format_span(value)
         except InvalidSpan:  # a fraction of a second
             return duration_iso_string(value)
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def as_text(value: Any) -> str:
@@ -95,10 +110,14 @@ def as_text(value: Any) -> str:
 def difference(job: Job, wanted: Mapping[str, Any]) -> list[str]:
     """Lines `field: old -> new` for the columns that differ."""
     return [
-        f"{field}: {as_text(getattr(job, field))} -> {as_text(value)}"
+        f"{field}: {_shown(field, getattr(job, field))} -> {_shown(field, value)}"
         for field, value in wanted.items()
         if getattr(job, field) != value
     ]
+
+
+def _shown(field: str, value: Any) -> str:
+    return "***" if field in SECRET and value else as_text(value)
 
 
 def write(
@@ -109,16 +128,21 @@ def write(
     New cursors lie strictly after `after` (default: now).
     """
     changed = {field: value for field, value in wanted.items() if getattr(job, field) != value}
-    if TIMING.intersection(changed) and connection.in_atomic_block:
+    if LOCKING.intersection(changed) and connection.in_atomic_block:
         runs.lock_targets(Target.objects.filter(job=job, retired_at=None))
-    plain = {f: v for f, v in changed.items() if f not in TIMING or f == "runs_left"}
+    timing = {f: v for f, v in changed.items() if f in TIMING and f != "runs_left"}
+    plain = {f: v for f, v in changed.items() if f not in timing}
     if plain:
         Job.objects.filter(pk=job.pk).update(**plain, updated_at=now)
         for field, value in plain.items():
             setattr(job, field, value)
     if TIMING.intersection(changed):
-        bounds = {f: changed[f] for f in ("starts_at", "ends_at") if f in changed}
-        runs.reschedule(job, now=now, after=after, schedule=changed.get("schedule"), **bounds)
+        if "calendar_id" in timing:
+            timing["calendar"] = timing.pop("calendar_id")
+        runs.reschedule(job, now=now, after=after, **timing)
+    if "circuit_id" in changed:
+        # The circuit that it leaves may have been paused.
+        look_again(job, now=now)
 
 
 def from_json(field: str, value: Any) -> Any:
@@ -129,4 +153,6 @@ def from_json(field: str, value: Any) -> Any:
             return parse_span(value)
         except InvalidSpan:
             return column.to_python(value)
+    if isinstance(value, str) and isinstance(column, DateTimeField):
+        return column.to_python(value)
     return value

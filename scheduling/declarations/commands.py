@@ -12,47 +12,19 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import find_commands
 
+from scheduling import declared_keywords
 from scheduling import declared_values as read
 from scheduling.declarations.problem import Problem
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
-from scheduling.policies import CatchUp, Overlap
 from scheduling.registry import LONGEST_DESCRIPTION, Declaration, FollowUpRule, followed
 from scheduling.schedules import Every, Schedule, Times
 from scheduling.spans import LONGEST
 
 ATTRIBUTES = frozenset(
     {
-        # when
-        "scheduled_interval",
-        "scheduled_times",
-        "schedule",
-        "catch_up",
-        "catch_up_window",
-        "overlap",
-        "start_within",
-        "should_run",
-        # how
-        "internal",
-        "timeout",
-        "soft_limit",
-        "hard_limit",
-        "retries",
-        "retry_delay",
-        "retry_delay_max",
-        "rerun_if_lost",
-        "locks",
-        "queue",
-        "kwargs",
-        "scheduled_at",
-        "description",
-        # afterwards
-        "trigger_next_jobs",
-        "after",
-        "after_failure",
-        "after_any",
-        "default_notify_on_success",
-        "notify_still_failing",
-        "recipients",
+        *declared_keywords.OF_COMMANDS,
+        *declared_keywords.FOLLOWING,
+        *("scheduled_interval", "scheduled_times", "timeout", "trigger_next_jobs"),
     }
 )
 CONTRADICTIONS = (
@@ -111,58 +83,22 @@ def declaration_of(name: str, command: type) -> Declaration:
         raise InvalidDeclaration(f"Job {name!r}: ScheduledJob is {declared!r}; write a class")
     given = _attributes(name, declared)
 
-    def flag(attribute: str) -> bool:
-        return read.as_flag(given.get(attribute, False), name, attribute)
-
-    def span(attribute: str) -> timedelta | None:
-        return read.as_span(given.get(attribute), name, attribute)
-
-    def names(attribute: str) -> tuple[str, ...]:
-        return read.as_names(given.get(attribute), name, attribute)
-
-    queue = read.as_text(given.get("queue"), name, "queue")
-    hard_limit = _timeout(name, given["timeout"]) if "timeout" in given else span("hard_limit")
-    read.require_limits(span("soft_limit"), hard_limit, name)
-    return Declaration(
-        name=read.as_name(name),
-        kind="command",
-        declared_in="command",
-        command=name,
-        description=_description(
-            name,
-            read.as_text(given.get("description"), name, "description") or command.help,  # type: ignore[attr-defined]
-        ),
-        schedule=_schedule(name, given),
-        internal=flag("internal"),
-        kwargs=read.as_kwargs(given.get("kwargs"), name),
-        options={"queue": queue} if queue else {},
-        scheduled_at_argument=read.as_text(given.get("scheduled_at"), name, "scheduled_at"),
-        catch_up=read.as_catch_up(given.get("catch_up", CatchUp.LATEST), name),
-        catch_up_window=span("catch_up_window"),
-        overlap=read.as_overlap(given.get("overlap", Overlap.SKIP), name),
-        start_within=span("start_within"),
-        soft_limit=span("soft_limit"),
-        hard_limit=hard_limit,
-        retries=read.as_retries(given.get("retries", 0), name),
-        retry_delay=span("retry_delay") or timedelta(seconds=60),
-        retry_delay_max=span("retry_delay_max") or timedelta(hours=1),
-        rerun_if_lost=flag("rerun_if_lost"),
-        locks=names("locks"),
-        notify_on_success=flag("default_notify_on_success"),
-        notify_still_failing=flag("notify_still_failing"),
-        recipients=names("recipients"),
+    if "timeout" in given:
+        given["hard_limit"] = _timeout(name, given["timeout"])
+    values = {
+        "internal": False,
+        **declared_keywords.read(declared_keywords.OF_COMMANDS, given, name),
+        "schedule": _schedule(name, given),
         # Jobs are known by their command's name, so `app.command` names `command`.
-        follow_ups=tuple(
+        "follow_ups": tuple(
             FollowUpRule(follower=follower.rpartition(".")[2], on="any")
-            for follower in names("trigger_next_jobs")
+            for follower in read.as_names(given.get("trigger_next_jobs"), name, "trigger_next_jobs")
         ),
-        after=followed(
-            name,
-            success=given.get("after"),
-            failure=given.get("after_failure"),
-            any=given.get("after_any"),
-        ),
-        should_run=read.as_hook(given.get("should_run"), name),
+        "after": followed(name, given),
+    }
+    values["description"] = _description(name, values.get("description") or command.help)  # type: ignore[attr-defined]
+    return Declaration(
+        name=read.as_name(name), kind="command", declared_in="command", command=name, **values
     )
 
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 from celery import current_app
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from scheduling import runs
@@ -21,8 +21,9 @@ from scheduling.declarations import row_jobs
 from scheduling.declarations.row_jobs import BY, Changes, Followed
 from scheduling.declarations.settings import entries
 from scheduling.errors import SchedulingError
-from scheduling.models import Job, Target
+from scheduling.models import Job, ScheduleStretch, Target
 from scheduling.models.job import DeclaredIn
+from scheduling.policies import CatchUp
 
 __all__ = [
     "BY",
@@ -30,6 +31,7 @@ __all__ = [
     "changed_since",
     "copy_settings",
     "enable_row",
+    "follow_solar_rows",
     "has_ephem",
     "record_fires",
     "resume_after_stock",
@@ -66,6 +68,15 @@ def resume_after_stock(*, now: datetime) -> datetime | None:
     return last_change
 
 
+def follow_solar_rows(*, now: datetime) -> None:
+    """Go on to the next event where stock beat has run one; for shadow mode.
+
+    A solar job knows one event at a time, and here no claim moves it on.
+    """
+    solar = PeriodicTask.objects.filter(enabled=True, solar__isnull=False)
+    sync_rows(solar.values_list("pk", flat=True), now=now)
+
+
 def sync_rows(pks: Iterable[int] | None, *, now: datetime) -> Changes:
     """Create, update and retire jobs so that they say what the rows say; None: all rows.
 
@@ -75,6 +86,9 @@ def sync_rows(pks: Iterable[int] | None, *, now: datetime) -> Changes:
     changes = Changes()
     wanted = None if pks is None else set(pks)
     for followed in _followed(wanted):
+        if row_jobs.may_be_ahead_of_stock(followed):
+            with transaction.atomic():
+                row_jobs.go_back_behind_stock(followed)
         if followed.job is not None and row_jobs.is_in_step(followed):
             changes.unchanged.append(followed.job.name)
             if followed.job.schedule_error:  # as long as it stands, not only when it is new
@@ -112,12 +126,18 @@ def _with_jobs(chunk: Sequence[PeriodicTask]) -> Iterator[Followed]:
         job.periodic_task_id: job
         for job in Job.objects.filter(periodic_task_id__in=[row.pk for row in chunk])
     }
+    present = ScheduleStretch.objects.filter(target=OuterRef("pk"), until=None).values("since")
     targets = {
-        target.job_id: target for target in Target.objects.filter(job__in=jobs.values(), key="")
+        target.job_id: target
+        for target in Target.objects.filter(job__in=jobs.values(), key="").annotate(
+            followed_since=Subquery(present[:1])
+        )
     }
     for row in chunk:
         job = jobs.get(row.pk)
-        yield Followed(row=row, job=job, target=targets.get(job.pk) if job else None)
+        target = targets.get(job.pk) if job else None
+        since = getattr(target, "followed_since", None)
+        yield Followed(row=row, job=job, target=target, since=since)
 
 
 def _retire_orphans(pks: set[int] | None, changes: Changes, *, now: datetime) -> None:
@@ -155,18 +175,21 @@ def copy_settings(name: str) -> None:
     ModelEntry.from_entry(name, app=current_app, **entries()[name])
 
 
-def enable_row(job: Job, *, now: datetime) -> bool:
-    """Enable the row of a job, which resumes the job. False: it has no disabled row.
+def enable_row(job: Job, *, by: str, now: datetime, missed: CatchUp = CatchUp.NONE) -> bool:
+    """Enable the row of a job and resume the job. False: it has no disabled row.
 
     Resuming the job alone would last until the next look at the row.
     """
-    changed: int = PeriodicTask.objects.filter(pk=job.periodic_task_id, enabled=False).update(
-        enabled=True
-    )
-    if changed and job.periodic_task_id is not None:
+    if job.periodic_task_id is None:
+        return False
+    with transaction.atomic():
+        disabled = PeriodicTask.objects.filter(pk=job.periodic_task_id, enabled=False)
+        if not disabled.update(enabled=True):
+            return False
         PeriodicTasks.update_changed()
+        runs.resume(job, by=by, missed=missed, now=now)
         sync_rows([job.periodic_task_id], now=now)
-    return bool(changed)
+    return True
 
 
 def record_fires(fires: Sequence[runs.ClaimedFire]) -> None:

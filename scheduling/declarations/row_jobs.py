@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django_celery_beat.models import PeriodicTask
 
 from scheduling import runs
+from scheduling.conf import conf
 from scheduling.declarations.columns import as_json, difference, from_json, write
 from scheduling.declarations.rows import ROW_FIELDS, columns_of_row
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
-from scheduling.models import Job, Notification, Target
+from scheduling.models import Cause, Job, Notification, Run, Target
 from scheduling.models.job import DeclaredIn, Kind
 from scheduling.models.system import Event
 from scheduling.schedules import Every, parse
@@ -45,6 +46,8 @@ class Followed:
     row: PeriodicTask
     job: Job | None
     target: Target | None
+    # The first fire time that its present schedule answers for.
+    since: datetime | None
 
 
 def rows() -> QuerySet[PeriodicTask]:
@@ -62,7 +65,9 @@ def is_in_step(followed: Followed) -> bool:
     if job is None or target is None or job.retired_at is not None:
         return False
     wanted, error = _wanted(row)
-    if job.declared_in == DeclaredIn.SETTINGS and _is_same(job.schedule, wanted["schedule"]):
+    # In shadow mode the phase follows each run of stock beat, and only the last one will matter.
+    follows_phase = job.declared_in != DeclaredIn.SETTINGS and not conf.SHADOW
+    if not follows_phase and _is_same(job.schedule, wanted["schedule"]):
         del wanted["schedule"]
     return (
         job.name in (row.name, _other_name(row))
@@ -95,14 +100,21 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _ran_elsewhere(row: PeriodicTask, target: Target) -> bool:
-    """Our claims write `last_run_at` and move the cursor beyond it at once: this was not ours."""
-    cursor = target.next_fire_at
-    return row.last_run_at is not None and cursor is not None and row.last_run_at >= cursor
+    """Our claims write `last_run_at` and move the cursor beyond it at once: this was not ours.
+
+    In shadow mode no run is ours, and our cursors follow the clock alone.
+    """
+    if conf.SHADOW or row.last_run_at is None or target.next_fire_at is None:
+        return False
+    return bool(row.last_run_at >= target.next_fire_at)
 
 
 def _has_had_its_run(row: PeriodicTask) -> bool:
-    """Under django-celery-beat's scheduler, which disables such a row a little later."""
-    return bool(row.enabled and row.one_off and row.total_run_count)
+    """Under django-celery-beat's scheduler, which disables such a row a little later.
+
+    In shadow mode it is left to do so.
+    """
+    return bool(row.enabled and row.one_off and row.total_run_count and not conf.SHADOW)
 
 
 def _pause_differs(row: PeriodicTask, job: Job) -> bool:
@@ -215,6 +227,39 @@ def _update(row: PeriodicTask, job: Job, wanted: dict[str, Any], *, now: datetim
     return lines
 
 
+def may_be_ahead_of_stock(followed: Followed) -> bool:
+    """Whether our cursor may have passed a run of another scheduler, as it does in shadow mode.
+
+    What an edit since that run has decided stands.
+    """
+    row, job, target, since = followed.row, followed.job, followed.target, followed.since
+    if conf.SHADOW or job is None or target is None or since is None:
+        return False
+    last, cursor = row.last_run_at, target.next_fire_at
+    if not row.enabled or job.retired_at is not None or last is None or cursor is None:
+        return False
+    return bool(since <= last < cursor and last != target.last_scheduled_at)
+
+
+def go_back_behind_stock(followed: Followed) -> None:
+    """Go on behind the last run of stock beat, unless we have run or skipped something since.
+
+    What it has left undone is due after all, and intervals are counted from its last run. Runs in
+    a transaction of the caller's; brings the job and the target up to date.
+    """
+    row, job, target = followed.row, followed.job, followed.target
+    assert job is not None
+    assert target is not None
+    runs.lock_targets(Target.objects.filter(pk=target.pk))
+    last = row.last_run_at
+    ours = Q(scheduled_at__gte=last) | Q(scheduled_until__gte=last)
+    taken = Run.objects.filter(ours, target=target, cause__in=(Cause.SCHEDULE, Cause.CATCH_UP))
+    wanted, error = _wanted(row)
+    if not error and not taken.exists():
+        runs.reschedule(job, now=last, after=last, schedule=wanted["schedule"])
+        target.refresh_from_db()
+
+
 def _begins_after(row: PeriodicTask, now: datetime) -> datetime | None:
     """What the fires of a row lie behind, if not simply behind now: its last run.
 
@@ -259,8 +304,8 @@ def let_go(job: Job, *, now: datetime) -> None:
         if override["by"] == BY
     }
     overrides = {name: job.overrides[name] for name in job.overrides if name not in code}
-    bounds = {"starts_at": None, "ends_at": None, "runs_left": None}
-    write(job, {**code, **bounds, "periodic_task_id": None, "overrides": overrides}, now=now)
+    wanted = {**code, "runs_left": None, "periodic_task_id": None, "overrides": overrides}
+    write(job, wanted, now=now)
     if job.schedule_error:
         _set_error(job, "", now=now)
     if job.paused_by == BY:
@@ -272,7 +317,7 @@ def _pause(job: Job, *, now: datetime) -> None:
 
 
 def _resume(row: PeriodicTask, job: Job, *, now: datetime) -> None:
-    if row.solar_id and row.last_run_at is None:
+    if row.solar_id and row.last_run_at is None and not conf.SHADOW:
         # Its next event counts from here, not from an edit long ago.
         PeriodicTask.objects.filter(pk=row.pk).update(date_changed=now)
         fresh = rows().get(pk=row.pk)

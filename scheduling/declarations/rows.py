@@ -18,14 +18,16 @@ from scheduling.registry import Declaration
 from scheduling.schedules import Cron, Once, Schedule
 
 # What a row says of its job; everything else is the operator's.
-ROW_FIELDS = ("description", "task", "args", "kwargs", "options", "schedule", "start_within")
+ROW_FIELDS = (
+    *("description", "task", "args", "kwargs", "options"),
+    *("schedule", "starts_at", "ends_at", "start_within"),
+)
 LONGEST_DESCRIPTION = 200
 
 
 def columns_of_row(row: PeriodicTask) -> dict[str, Any]:
     """Field -> value for what a row decides. Raises InvalidSchedule or InvalidDeclaration."""
-    bounds = {"starts_at": row.start_time, "ends_at": row.expires}
-    return columns_of(declaration_of(row), ROW_FIELDS) | bounds
+    return columns_of(declaration_of(row), ROW_FIELDS)
 
 
 def declaration_of(row: PeriodicTask) -> Declaration:
@@ -46,6 +48,8 @@ def declaration_of(row: PeriodicTask) -> Declaration:
         task=row.task,
         description=row.description.strip().partition("\n")[0].strip()[:LONGEST_DESCRIPTION],
         schedule=schedule_of(row),
+        starts_at=row.start_time,
+        ends_at=row.expires,
         args=tuple(_json(row, "args", list)),
         kwargs=_json(row, "kwargs", dict),
         options={key: value for key, value in routing.items() if value not in (None, "")}

@@ -21,8 +21,7 @@ from scheduling.spans import LONGEST
 # Celery's own, for a result backend that Beatkeeper does not need.
 IGNORED = frozenset({"celery.backend_cleanup"})
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative")
-ROUTING = ("queue", "exchange", "routing_key", "priority", "headers")
-OPTIONS = (*ROUTING, "expires", "expire_seconds", "time_limit", "soft_time_limit")
+OPTIONS = (*read.ROUTING, "expires", "expire_seconds", "time_limit", "soft_time_limit")
 
 
 def read_settings() -> tuple[list[Declaration], list[Problem]]:
@@ -67,7 +66,9 @@ def declaration_of(name: str, entry: Mapping[str, Any]) -> Declaration:
     soft_limit = _span(options.get("soft_time_limit"), "soft_time_limit")
     read.require_limits(soft_limit, hard_limit, name)
     routing = {
-        key: options[key] for key in ROUTING if options.get(key) is not None and key != "headers"
+        key: options[key]
+        for key in read.ROUTING
+        if options.get(key) is not None and key != "headers"
     }
     return Declaration(
         name=name,

@@ -16,7 +16,7 @@ from scheduling.errors import InvalidSchedule
 from scheduling.models import Cause, Job, Parked, Reason, Run, Seat, State, Target
 from scheduling.runs import ends, log, pings, seats
 from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
-from scheduling.runs.scopes import pause_of
+from scheduling.runs.scopes import pause_of, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +168,7 @@ def _refusal(run: Run, job: Job, target: Target, now: datetime) -> tuple[Reason,
     held = pause_of(job, target, now)
     if held is None:
         return None
-    name, scope = held
-    by = f" by {scope.paused_by}" if scope.paused_by else ""
-    return Reason.PAUSED, f"{name} was paused{by}: {scope.pause_reason}"
+    return Reason.PAUSED, told(*held)
 
 
 def _running_before(run: Run) -> Run | None:

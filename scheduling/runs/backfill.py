@@ -130,9 +130,7 @@ def backfill_fires(
     return [fire.at for fire in owed]
 
 
-def cancel_backfill(
-    backfill_id: UUID, *, by: str, now: datetime, at_once: bool = False
-) -> int:
+def cancel_backfill(backfill_id: UUID, *, by: str, now: datetime, at_once: bool = False) -> int:
     """Skip what is queued of a backfill and ask what runs of it to stop; give how many.
 
     The last ones first, so that none is started by the end of another meanwhile.

@@ -17,7 +17,7 @@ from scheduling.models import (
     Target,
 )
 from scheduling.models.system import Event
-from scheduling.runs import log, make
+from scheduling.runs import late_fires, log, make, pings, scopes
 from scheduling.runs.cursors import CURSOR_FIELDS, begin
 
 TARGET_FIELDS = (
@@ -42,20 +42,37 @@ def record(run: Run, target: Target, job: Job, *, now: datetime) -> int:
     """
     if run.state == State.SKIPPED:
         target.last_skipped_at = now
+        late_fires.given_up(run, target, job, now=now)
+        pings.of_nothing(run)
         return 0
     target.last_ended_at = now
     if run.state == State.FAILED and run.reason in BY_WILL:
+        pings.of_nothing(run)
         return 0
+    pings.of_end(run, job, now=now)
     event = _event(run, target, job, now)
     _count(run, target, now)
-    if event is not None:
-        if event in (Event.FAILING, Event.STILL_FAILING):
-            target.last_alerted_at = now
-        Notification.objects.bulk_create(
-            [Notification(run=run, name=job.name, event=event, created_at=now, deliver_at=now)],
-            ignore_conflicts=True,
-        )
+    events = [] if event is None else [event]
+    if event in (Event.FAILING, Event.STILL_FAILING):
+        target.last_alerted_at = now
+    if run.state == State.FAILED and _pause_after_failures(target, job, now):
+        events.append(Event.PAUSED)
+    Notification.objects.bulk_create(
+        [
+            Notification(run=run, name=job.name, event=each, created_at=now, deliver_at=now)
+            for each in events
+        ],
+        ignore_conflicts=True,
+    )
     return _follow_up(run, target, job, now)
+
+
+def _pause_after_failures(target: Target, job: Job, now: datetime) -> bool:
+    """Pause what has failed as often in a row as its job allows: a plain job, or one target."""
+    if job.pause_after is None or target.failures_in_a_row < job.pause_after:
+        return False
+    reason = f"{target.failures_in_a_row} failures in a row"
+    return scopes.hold(target if target.key else job, by="Beatkeeper", reason=reason, now=now)
 
 
 def _event(run: Run, target: Target, job: Job, now: datetime) -> Event | None:

@@ -30,6 +30,8 @@ class Line:
         self._target = target
         self._job = job
         self._open = list(open_runs)
+        # Counted as they come: a line of thousands must not be counted for each of its runs.
+        self._waiting = sum(run.state == State.QUEUED for run in open_runs)
         self._own = Overlap(job.overlap)
         self._asked_for = policy
 
@@ -52,7 +54,7 @@ class Line:
         is_missed = cause != Cause.SCHEDULE and self._asked_for is None
         if is_missed and policy is not Overlap.ALLOW:
             policy = Overlap.QUEUE
-        waiting = sum(run.state == State.QUEUED for run in self._open)
+        waiting = self._waiting
         limit = self._job.queue_limit or conf.QUEUE_LIMIT
         decision = on_overlap(
             policy,
@@ -85,6 +87,7 @@ class Line:
         run.exclusive = policy is not Overlap.ALLOW
         self.joined.append(run)
         self._open.append(run)
+        self._waiting += 1
         return run
 
     def replace(self, at: datetime, *, at_once: bool, now: datetime) -> None:
@@ -98,6 +101,7 @@ class Line:
                 self._target.ended_for_overlap += stopped
             elif run.cause == Cause.SCHEDULE:
                 self._open.remove(run)
+                self._waiting -= 1
                 self._target.skipped_for_overlap += 1
                 if run in self.joined:
                     self.joined.remove(run)

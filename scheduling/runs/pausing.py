@@ -21,7 +21,15 @@ from scheduling.runs.cursors import (
     schedule_of,
     set_cursor,
 )
-from scheduling.runs.scopes import Scope, hold, installation, pause_of, targets_of
+from scheduling.runs.scopes import (
+    Scope,
+    hold,
+    installation,
+    name_of,
+    pause_of,
+    targets_of,
+    told,
+)
 from scheduling.runs.settle import settle_up_to
 
 RESUME_BATCH = 500
@@ -48,6 +56,8 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
 
     The others are recorded as skipped. False: it was not paused.
     """
+    scope.refresh_from_db()
+    held = told(name_of(scope), scope)
     changed: int = (
         type(scope)
         .objects.filter(pk=scope.pk, paused_at__isnull=False)
@@ -65,7 +75,7 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     )
     ids = list(affected.order_by("pk").values_list("pk", flat=True))
     for begin in range(0, len(ids), RESUME_BATCH):
-        _resume_targets(ids[begin : begin + RESUME_BATCH], missed, now)
+        _resume_targets(ids[begin : begin + RESUME_BATCH], missed, held, now)
     type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=now + SETTLED)
     redis.ring()
     return True
@@ -84,13 +94,14 @@ def look_again(scope: Scope, *, now: datetime) -> int:
     """
     left = targets_of(scope).filter(parked=Parked.PAUSED, next_fire_at=None, retired_at=None)
     ids = list(left.order_by("pk").values_list("pk", flat=True))
+    held = f"{name_of(scope)} was paused"
     for begin in range(0, len(ids), RESUME_BATCH):
-        _resume_targets(ids[begin : begin + RESUME_BATCH], CatchUp.NONE, now)
+        _resume_targets(ids[begin : begin + RESUME_BATCH], CatchUp.NONE, held, now)
     type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=None)
     return len(ids)
 
 
-def _resume_targets(target_ids: list[int], missed: CatchUp, now: datetime) -> None:
+def _resume_targets(target_ids: list[int], missed: CatchUp, held: str, now: datetime) -> None:
     everything = installation()
     with short_transaction():
         for target_id in target_ids:
@@ -98,11 +109,11 @@ def _resume_targets(target_ids: list[int], missed: CatchUp, now: datetime) -> No
             job = job_of(target)
             still = pause_of(job, target, now, everything=everything)
             if still is None and job.retired_at is None:
-                _resume_target(target, job, missed, now)
+                _resume_target(target, job, missed, held, now)
                 target.save(update_fields=CURSOR_FIELDS)
 
 
-def _resume_target(target: Target, job: Job, missed: CatchUp, now: datetime) -> None:
+def _resume_target(target: Target, job: Job, missed: CatchUp, held: str, now: datetime) -> None:
     cursor = target.parked_cursor or target.next_fire_at
     try:
         schedule = schedule_of(target, job)
@@ -119,4 +130,4 @@ def _resume_target(target: Target, job: Job, missed: CatchUp, now: datetime) -> 
         return
     set_cursor(target, cursor or first_fire(schedule, job, after=now, name=target.name))
     if cursor is not None and cursor <= now:
-        settle_up_to(target, job, now=now, missed=missed)
+        settle_up_to(target, job, now=now, held=held, missed=missed)

@@ -26,17 +26,30 @@ def scopes_of(
     Those of a job alone if `target` is None. `everything` spares a query to who has it already.
     """
     everything = everything or Installation.objects.filter(pk=1).first()
-    found: list[tuple[str, Pausable]] = []
-    if everything is not None:
-        found.append(("Everything", everything))
-    if job.circuit is not None:
-        found.append((f"The circuit {job.circuit.name!r}", job.circuit))
-    found.append((f"The job {job.name!r}", job))
+    scopes: list[Scope | None] = [everything, job.circuit, job]
     if target is not None:
-        if target.resource is not None:
-            found.append((f"The resource {target.resource.key!r}", target.resource))
-        found.append((f"The target {target.key!r}" if target.key else "The target", target))
-    return found
+        scopes += [target.resource, target]
+    return [(name_of(scope), scope) for scope in scopes if scope is not None]
+
+
+def name_of(scope: Scope) -> str:
+    """Name a scope as a sentence begins."""
+    if isinstance(scope, Installation):
+        return "Everything"
+    if isinstance(scope, Circuit):
+        return f"The circuit {scope.name!r}"
+    if isinstance(scope, Job):
+        return f"The job {scope.name!r}"
+    if isinstance(scope, Resource):
+        return f"The resource {scope.key!r}"
+    return f"The target {scope.key!r}" if scope.key else "The target"
+
+
+def told(name: str, scope: Pausable) -> str:
+    """Tell of a pause: who, why."""
+    by = f" by {scope.paused_by}" if scope.paused_by else ""
+    why = f": {scope.pause_reason}" if scope.pause_reason else ""
+    return f"{name} was paused{by}{why}"
 
 
 def pause_of(

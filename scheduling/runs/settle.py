@@ -109,24 +109,24 @@ def settle(
     *,
     now: datetime,
     claim: Claim,
-    resumed: bool = False,
+    held: str | None = None,
 ) -> int:
     """Turn a plan into rows and move the cursor; give the catch-up runs among them.
 
-    `resumed`: the fires were missed by somebody's will. The skipped ones say so, the others are
-    caught up, one after another. In shadow mode no fire is ours: only the skips of a pause, by
+    `held` says whose pause they were missed by, if by any. The skipped ones repeat it, the others
+    are caught up, one after another. In shadow mode no fire is ours: only the skips of a pause, by
     which both schedulers can be compared, are put down.
     """
-    skips = _skipped(target, job, plan, now=now, resumed=resumed)
+    skips = _skipped(target, job, plan, now=now, held=held)
     if conf.SHADOW:
         set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
-        claim.skips += skips if resumed else []
+        claim.skips += [] if held is None else skips
         return 0
     line = Line(target, job, open_runs)
     for fire in plan.start:
         if job.runs_left is not None and len(line.joined) >= job.runs_left:
             break
-        cause = Cause.CATCH_UP if resumed else Cause(fire.cause)
+        cause = Cause(fire.cause) if held is None else Cause.CATCH_UP
         line.meet(fire.at, cause, schedule=schedule, now=now)
     runs = line.joined
     skips += line.skips
@@ -139,12 +139,12 @@ def settle(
     _remember(target, runs, skips, now)
     claim.runs += runs
     claim.skips += skips
-    if runs or not resumed:
+    if runs or held is None:
         claim.fires += _fires_of_row(job, runs, skips)
     return caught_up
 
 
-def _skipped(target: Target, job: Job, plan: Plan, *, now: datetime, resumed: bool) -> list[Run]:
+def _skipped(target: Target, job: Job, plan: Plan, *, now: datetime, held: str | None) -> list[Run]:
     return [
         make.skipped(
             target,
@@ -152,8 +152,9 @@ def _skipped(target: Target, job: Job, plan: Plan, *, now: datetime, resumed: bo
             first=skip.first,
             last=skip.last,
             fires=skip.fires,
-            reason=Reason.PAUSED if resumed else Reason(skip.reason),
+            reason=Reason(skip.reason) if held is None else Reason.PAUSED,
             now=now,
+            detail=held or "",
         )
         for skip in plan.skips
     ]
@@ -174,11 +175,18 @@ def _fires_of_row(job: Job, runs: list[Run], skips: list[Run]) -> list[ClaimedFi
     ]
 
 
-def settle_up_to(target: Target, job: Job, *, now: datetime, missed: CatchUp | None) -> None:
+def settle_up_to(
+    target: Target,
+    job: Job,
+    *,
+    now: datetime,
+    held: str | None = None,
+    missed: CatchUp = CatchUp.NONE,
+) -> None:
     """Decide about every fire up to now, outside of a claim, and write what comes of it.
 
-    The target is locked, has an anchored schedule and a cursor. `missed`: the fires were missed
-    by somebody's will, and this becomes of them. Raises InvalidSchedule.
+    The target is locked, has an anchored schedule and a cursor. `held` says whose pause the fires
+    were missed by, if by any; `missed` is what then becomes of them. Raises InvalidSchedule.
     """
     schedule = schedule_of(target, job)
     open_runs = open_runs_of([target.pk])[target.pk]
@@ -187,7 +195,7 @@ def settle_up_to(target: Target, job: Job, *, now: datetime, missed: CatchUp | N
         assert began is not None
         plan = (
             plan_for(target, job, schedule, now=now)
-            if missed is None
+            if held is None
             else plan_for(
                 target,
                 job,
@@ -200,7 +208,7 @@ def settle_up_to(target: Target, job: Job, *, now: datetime, missed: CatchUp | N
             )
         )
         ahead = [*open_runs, *claim.runs]
-        settle(target, job, schedule, plan, ahead, now=now, claim=claim, resumed=missed is not None)
+        settle(target, job, schedule, plan, ahead, now=now, claim=claim, held=held)
     write(claim, [target])
 
 

@@ -15,7 +15,6 @@ from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Calendar, Cause, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.job import ScheduleStretch
-from scheduling.policies import CatchUp
 from scheduling.runs import ends, log, make
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
@@ -27,7 +26,7 @@ from scheduling.runs.cursors import (
     schedule_of,
     set_cursor,
 )
-from scheduling.runs.scopes import pause_of, scopes_of
+from scheduling.runs.scopes import pause_of, scopes_of, told
 from scheduling.runs.settle import settle_up_to
 from scheduling.schedules import parse, require_supported
 
@@ -227,13 +226,14 @@ def _settle(target: Target, job: Job, now: datetime) -> datetime:
     That is now, or the newest fire that a beat has taken meanwhile, whose time is ahead of ours or
     who had the lock before us.
     """
-    paused = target.parked == Parked.PAUSED
-    owed_from = target.parked_cursor if paused else target.next_fire_at
-    paused = paused or any(scope.paused_at for _, scope in scopes_of(job, target))
+    is_parked = target.parked == Parked.PAUSED
+    owed_from = target.parked_cursor if is_parked else target.next_fire_at
+    pauses = [told(name, scope) for name, scope in scopes_of(job, target) if scope.paused_at]
+    held = pauses[0] if pauses else "It was paused" if is_parked else None
     if owed_from is not None and owed_from <= now and _is_anchored(target, job):
         set_cursor(target, owed_from)
-        settle_up_to(target, job, now=now, missed=CatchUp.NONE if paused else None)
-        if paused:
+        settle_up_to(target, job, now=now, held=held)
+        if held is not None:
             park(target, Parked.PAUSED)
     taken = (
         Run.objects.filter(

@@ -13,8 +13,9 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from scheduling import declarations, runs
-from scheduling.declarations import Collected, periodic
+from scheduling.declarations import Collected, counting, periodic
 from scheduling.declarations.columns import (
+    LOCKING,
     as_json,
     columns_of,
     difference,
@@ -22,14 +23,17 @@ from scheduling.declarations.columns import (
 )
 from scheduling.declarations.problem import Problem
 from scheduling.errors import InvalidDeclaration, SchedulingError
-from scheduling.models import Installation, Job, Target
+from scheduling.models import Calendar, Circuit, Installation, Job, Target
 from scheduling.models.job import DeclaredIn
 from scheduling.registry import Declaration
+from scheduling.runs.cursors import by_rules
 from scheduling.sync import rules
 
 logger = logging.getLogger(__name__)
 
 CODE = (DeclaredIn.COMMAND, DeclaredIn.FUNCTION, DeclaredIn.SETTINGS)
+# What may differ only while the targets are locked.
+MOVING = LOCKING - {"runs_left"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,6 +103,7 @@ def fingerprint(collected: Collected) -> str:
             declaration.name,
             declaration.declared_in,
             declaration.keyed,
+            declaration.runs,
             {name: as_json(value) for name, value in columns_of(declaration).items()},
             sorted((rule.follower, rule.on) for rule in declaration.follow_ups),
             sorted((rule.follower, rule.on) for rule in declaration.after),
@@ -130,16 +135,23 @@ def _sync(collected: Collected, *, now: datetime) -> SyncResult:
 
 def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) -> None:
     wanted = columns_of(declaration)
+    _make_what_it_names(declaration, result)
     known = Job.objects.filter(name=declaration.name).first()
-    if known is not None and known.schedule != wanted["schedule"]:
+    if known is not None and any(getattr(known, name) != wanted[name] for name in MOVING):
         # Targets before their job, as everybody locks them.
         runs.lock_targets(Target.objects.filter(job=known, retired_at=None))
     # An operator may be setting a field meanwhile: the JSON of overrides is read and written.
     job = Job.objects.select_for_update(no_key=True).filter(name=declaration.name).first()
     if job is None:
+        _, mark = counting.follow(None, declaration.runs, now=now)
         job = Job.objects.create(
-            name=declaration.name, declared_in=declaration.declared_in, **wanted
+            name=declaration.name,
+            declared_in=declaration.declared_in,
+            runs_left=declaration.runs,
+            overrides={"runs_left": mark} if mark else {},
+            **wanted,
         )
+        by_rules(job.schedule, job)  # which a calendar may leave without any fire
         _see_to_target(job, declaration, now=now)
         result.created.append(job.name)
         return
@@ -149,6 +161,11 @@ def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) ->
         # Only a default, as its name says there: `default_notify_on_success`.
         del wanted["notify_on_success"]
     wanted |= _below_overrides(job, wanted)
+    anew, mark = counting.follow(job.override_of("runs_left"), declaration.runs, now=now)
+    if anew:
+        wanted["runs_left"] = declaration.runs
+    if mark:
+        wanted["overrides"] |= {"runs_left": mark}
     lines = difference(job, wanted)
     follows_row = job.periodic_task_id is not None
     if follows_row and not _overridden_by_row(job) and lines:
@@ -165,6 +182,20 @@ def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) ->
         result.diff[job.name] = lines
 
 
+def _make_what_it_names(declaration: Declaration, result: SyncResult) -> None:
+    """A circuit is nothing but its name; the days of a calendar are for a person to say."""
+    if declaration.circuit is not None:
+        Circuit.objects.get_or_create(name=declaration.circuit)
+    if declaration.calendar is not None:
+        calendar, created = Calendar.objects.get_or_create(name=declaration.calendar)
+        if created:
+            result.problems.append(
+                f"Job {declaration.name!r} leaves out the days of the calendar {calendar.name!r}, "
+                "which did not exist; it is made without any: fill it in the admin, until then "
+                "the job fires on every day"
+            )
+
+
 def _see_to_target(job: Job, declaration: Declaration, *, now: datetime) -> None:
     """A plain job has one target; the targets of a keyed job are made by others, by key."""
     if not declaration.keyed:
@@ -177,14 +208,14 @@ def _see_to_target(job: Job, declaration: Declaration, *, now: datetime) -> None
 
 
 def _require_same_origin(job: Job, declaration: Declaration) -> None:
-    if job.declared_in in CODE:
+    """A job from elsewhere goes on in the code once it is retired there."""
+    if job.declared_in in CODE or job.retired_at is not None:
         return
-    if job.declared_in == DeclaredIn.PERIODIC_TASK and (
-        declaration.declared_in == "settings" or job.retired_at is not None
-    ):
+    if job.declared_in == DeclaredIn.PERIODIC_TASK and declaration.declared_in == "settings":
         return
     raise InvalidDeclaration(
-        f"the name is taken by a job of {job.get_declared_in_display()}; rename one"
+        f"the name is taken by a job of {job.get_declared_in_display()}; rename one, or retire "
+        "that one first"
     )
 
 

@@ -9,22 +9,25 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from scheduling import runs
+from scheduling.declarations import counting
 from scheduling.declarations.columns import (
     FIELDS,
     FIXED,
-    TIMING,
+    LOCKING,
     as_json,
     from_json,
     in_project_zone,
     write,
 )
 from scheduling.declarations.rows import ROW_FIELDS
+from scheduling.declared_values import as_first_run, as_ping_url
 from scheduling.errors import InvalidDeclaration
 from scheduling.models import Job, Target
 from scheduling.models.job import DeclaredIn
 from scheduling.schedules import parse, require_supported
 
 CODE = (DeclaredIn.COMMAND, DeclaredIn.FUNCTION, DeclaredIn.SETTINGS)
+SETTABLE = (*FIELDS, "runs_left")
 
 
 def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) -> None:
@@ -42,6 +45,8 @@ def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) ->
             code = known["code"] if known else as_json(getattr(stored, field))
             if as_json(value) == code:
                 overrides.pop(field, None)
+                if field == "runs_left" and code is not None:
+                    overrides[field] = counting.mark(code, now=now)
             else:
                 overrides[field] = {"code": code, "by": by, "at": now.isoformat()}
         write(stored, {"overrides": overrides, field: value}, now=now)
@@ -49,19 +54,28 @@ def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) ->
 
 
 def reset_override(job: Job, field: str | None = None, *, now: datetime) -> list[str]:
-    """Put a field, or all of them, back to the code's value; give the fields that changed."""
+    """Put a field, or all of them, back to the code's value; give the fields that changed.
+
+    A number of runs that is only counted down begins anew if it is named.
+    """
     with transaction.atomic():
         stored = _locked(job, field or "schedule")
-        fields = [name for name in stored.overrides if field in (None, name)]
+        fields = [
+            name
+            for name, override in stored.overrides.items()
+            if name == field or (field is None and not counting.is_count(override))
+        ]
         values = {name: from_json(name, stored.overrides[name]["code"]) for name in fields}
         kept = {name: stored.overrides[name] for name in stored.overrides if name not in fields}
+        if values.get("runs_left") is not None:
+            kept["runs_left"] = counting.mark(values["runs_left"], now=now)
         write(stored, {"overrides": kept, **values}, now=now)
     job.refresh_from_db()
     return fields
 
 
 def _locked(job: Job, *fields: str) -> Job:
-    if TIMING.intersection(fields):
+    if LOCKING.intersection(fields):
         # Targets before their job, as everybody locks them.
         runs.lock_targets(Target.objects.filter(job=job, retired_at=None))
     # Two operators may set two fields of the one JSON column at once.
@@ -69,14 +83,18 @@ def _locked(job: Job, *fields: str) -> Job:
 
 
 def _clean(job: Job, field: str, value: Any) -> Any:
-    if field not in FIELDS or (field in FIXED and job.declared_in in CODE):
+    if field not in SETTABLE or (field in FIXED and job.declared_in in CODE):
         raise InvalidDeclaration(f"Job {job.name!r}: {field!r} cannot be set by hand")
-    if job.periodic_task_id is not None and field in ROW_FIELDS:
+    if job.periodic_task_id is not None and field in (*ROW_FIELDS, "runs_left"):
         raise InvalidDeclaration(
             f"Job {job.name!r}: {field!r} comes from its periodic task; edit it there"
         )
     if field == "schedule":
         return str(in_project_zone(require_supported(parse(str(value)))))
+    if field == "first_run":
+        return as_first_run(value, job.name, field)
+    if field == "ping_url":
+        return as_ping_url(value, job.name, field)
     column = Job._meta.get_field(field)
     assert isinstance(column, models.Field)
     try:

@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from scheduling import health
+from scheduling import health, lateness
 from scheduling.conf import conf
 from scheduling.models import Process, ProcessKind, Run
 
@@ -83,6 +83,8 @@ class Figures(Collector):
         failing = health.failing_targets()
         yield gauge("jobs_failing", "Jobs of which a target is failing.", failing["jobs"])
         yield gauge("jobs_failing_targets", "Targets that are failing.", failing["targets"])
+        late = lateness.count_late(self.now)
+        yield gauge("jobs_late_targets", "Targets told as late, not started since.", late)
         yield self.checks()
 
     def recent_runs(self) -> GaugeMetricFamily:

@@ -6,6 +6,7 @@ Database, Redis and folders come from the environment, as in any installation.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 from config.settings import *  # noqa: F403
 from config.settings import INSTALLED_APPS
@@ -18,6 +19,11 @@ INSTALLED_APPS = [
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = os.environ["JOBS_TEST_MAIL"]
 JOBS_NOTIFY = ("operators@example.org",)
+JOBS_SNAPSHOT_EVERY = timedelta(seconds=float(os.environ.get("JOBS_TEST_SNAPSHOT_EVERY", "30")))
+
+JOBS_SHADOW = bool(os.environ.get("JOBS_TEST_SHADOW"))
+# The stock scheduler notices rows at the latest after so many seconds.
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 
 # name -> seconds, for entries that a team would write into its settings
 CELERY_BEAT_SCHEDULE = {

@@ -84,6 +84,7 @@ def test_resume_runs_of_what_was_missed_as_much_as_was_chosen(
     skipped = Run.objects.filter(state=State.SKIPPED)
     assert sum(row.fires for row in skipped) == 3 - len(run)
     assert {row.reason for row in skipped} <= {Reason.PAUSED}
+    assert all("was paused by ann: works" in row.detail for row in skipped)
     assert target.next_fire_at == NOW + 3 * MINUTE
 
 

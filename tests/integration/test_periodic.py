@@ -202,11 +202,11 @@ def test_a_disabled_row_stays_still_when_a_persons_pause_ends():
 
 def test_a_paused_job_can_be_resumed_together_with_its_row():
     row = make_row(**every(10), enabled=False)
-    assert periodic.enable_row(job(), now=clock.now())
+    assert periodic.enable_row(job(), by="ann", now=clock.now())
     row.refresh_from_db()
     assert row.enabled
     assert job().paused_at is None
-    assert not periodic.enable_row(make_job(), now=clock.now())
+    assert not periodic.enable_row(make_job(), by="ann", now=clock.now())
 
 
 def test_an_edited_shared_crontab_moves_every_row_that_uses_it():

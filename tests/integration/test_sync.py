@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,35 +15,14 @@ from django.test import override_settings
 from scheduling import clock, runs, sync
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
 from scheduling.models import FollowUp, Installation, Job, Run
-from scheduling.registry import Declaration, FollowUpRule, registry
-from scheduling.schedules import parse
+from scheduling.registry import FollowUpRule, registry
 from tests.factories import NOW, make_job
+from tests.integration.declared_code import declared_code
 
 pytestmark = pytest.mark.django_db
 
 MINUTE = timedelta(minutes=1)
-Declare = Callable[..., Declaration]
-
-
-@pytest.fixture
-def code() -> Iterator[Declare]:
-    """Declare a job by code; declaring it again is the next deploy."""
-    before = dict(registry._by_name)
-
-    def declare(name: str = "work", schedule: str = "every 1h", **fields: Any) -> Declaration:
-        declaration = Declaration(
-            name=name,
-            kind="task",
-            declared_in="function",
-            task=f"tests.{name}",
-            schedule=parse(schedule),
-            **fields,
-        )
-        registry._by_name[name] = declaration
-        return declaration
-
-    yield declare
-    registry._by_name = before
+code = pytest.fixture(declared_code)
 
 
 def undeclare(name: str = "work") -> None:

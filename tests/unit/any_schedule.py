@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from scheduling.calendars import DaysOff, Except
 from scheduling.errors import InvalidSchedule
 from scheduling.schedules import (
     Adaptive,
@@ -19,6 +20,7 @@ from scheduling.schedules import (
     Times,
     union,
 )
+from scheduling.zones import ClockChange
 
 ZONES = [
     *[None, "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"],
@@ -29,6 +31,14 @@ FIRST, LAST = datetime(2024, 3, 30), datetime(2024, 4, 7, 18)  # noqa: DTZ001
 
 zones = st.sampled_from(ZONES)
 moments = st.datetimes(FIRST, LAST, timezones=st.just(UTC))
+rules = st.sampled_from(ClockChange)
+_days = st.dates(date(2024, 3, 29), date(2024, 4, 8))
+calendars = st.builds(
+    lambda days, yearly, zone: DaysOff.parse("\n".join(days + yearly), timezone=zone),
+    st.lists(_days.map(str), max_size=6),
+    st.lists(_days.map("{:%m-%d}".format), max_size=3),
+    st.sampled_from(ZONES[1:]),
+)
 seconds = st.integers(1, 10**8).map(lambda number: timedelta(seconds=number))
 
 
@@ -93,6 +103,10 @@ def _joined(*kinds: st.SearchStrategy[Schedule]) -> st.SearchStrategy[Schedule]:
 
 anchored = _joined(crons(), crons(), times, intervals, onces)
 """Schedules with fire times of their own: at most some ten thousand from FIRST to LAST."""
+ruled = st.builds(
+    lambda schedule, rule, days: Except(schedule.under(rule), days), anchored, rules, calendars
+)
+"""The same by all the rules that a job adds: for clock changes, and with days off."""
 with_pauses = st.builds(lambda pause, other: pause | other, pauses, anchored) | pauses
 any_kind = st.one_of(
     st.just(Manual()),

@@ -10,8 +10,10 @@ from django.core.checks import CheckMessage
 from django.test import override_settings
 
 from scheduling import checks
+from scheduling.models import Calendar
 from scheduling.registry import Declaration, FollowUpRule, registry
 from scheduling.schedules import Manual
+from tests.factories import NOW, make_job
 
 
 def ids(messages: list[CheckMessage]) -> list[str | None]:
@@ -90,6 +92,48 @@ def test_a_cycle_of_follow_ups_is_told_once_with_its_path(monkeypatch):
     (found,) = checks.check_declarations(None)
     assert found.id == "scheduling.W008"
     assert "a -> b -> c -> a" in found.msg
+
+
+def test_a_circuit_that_looks_misspelt_is_told(monkeypatch):
+    for name, circuit in {"a": "payments", "b": "payments", "c": "paymnts", "d": "mail"}.items():
+        declaration = Declaration(
+            name=name,
+            kind="task",
+            declared_in="function",
+            task=name,
+            schedule=Manual(),
+            circuit=circuit,
+        )
+        monkeypatch.setitem(registry._by_name, name, declaration)
+    (found,) = checks.check_declarations(None)
+    assert found.id == "scheduling.W010"
+    assert "'c'" in found.msg
+    assert "'paymnts'" in found.msg
+    assert '"payments"' in str(found.hint)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        ("", ["has no days"]),
+        ("# to be filled", ["has no days"]),
+        ("2020-01-01", ["no day after 2020-01-01"]),
+        ("christmas", ["cannot be read", "Line 1"]),
+        ("12-25", []),
+        ("2020-01-01\n2099-12-25", []),
+    ],
+)
+def test_a_calendar_that_leaves_out_nothing_is_told(days: str, words: list[str]):
+    Calendar.objects.create(name="unused")
+    Calendar.objects.create(name="holidays", days=days, timezone="Europe/Berlin")
+    make_job("work", calendar_id="holidays")
+    make_job("gone", calendar_id="unused", retired_at=NOW)
+    found = checks.check_calendars(None, databases=["default"])
+    assert ids(found) == ["scheduling.W011"] * bool(words)
+    for word in words:
+        assert word in found[0].msg
+    assert checks.check_calendars(None) == []
 
 
 @pytest.mark.parametrize(

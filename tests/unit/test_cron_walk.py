@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from scheduling.schedules import Cron
+from scheduling.zones import ClockChange
 
 # zone -> the first and the last year that are walked
 YEARS = {
@@ -27,6 +28,7 @@ YEARS = {
     "Africa/Casablanca": (2023, 2024),  # sets its clocks back for Ramadan
     "Pacific/Apia": (2011, 2012),  # had no 30 December 2011
     "America/Sao_Paulo": (2017, 2018),  # moved at midnight
+    "America/St_Johns": (2006, 2007),  # moved a minute after midnight: back into the day before
     "Asia/Tehran": (2021, 2022),  # moved at midnight, and then never again
     "Antarctica/Troll": (2023, 2024),  # moves by two hours
 }
@@ -46,6 +48,12 @@ BY_MINUTE = [
     *["15 2 * 3,10 SUN#5", "30 1 ? 4,11 7#1", "0 0 30 12 *", "30 0 29 FEB *", "*/30 2 L 3,10 5L"],
     *["15 0 * NOV-DEC 5-7", "0 12 10-20/3,L * 1#2,3L", "0 3 13 * 5", "30 2 25-31 3,10 0 and"],
 ]
+# those of the above whose times a change of the clock may leave out or repeat
+FIXED = [
+    *["0 0 * * *", "59 23 * * *", "30 1 * * *", "30 2 * * *", "15 2 * * *", "0 3 * * *"],
+    *["10,50 0-3 * * *", "0-59/20 2 * * *", "30 2 * * 7L", "15 2 * 3,10 SUN#5", "0 0 30 12 *"],
+    *["*/20 2 * * *", "30 2 25-31 3,10 0 and"],
+]
 BY_SECOND = [
     *["0 30 2 * * * *", "30 15 0 * * * *", "59 59 1 * * * *", "5,35 0 0-3 * * * *"],
     *["*/7 * * * * * *", "0 * * * * ? *", "15 */10 * * * * *", "*/20 30 * * * * *"],
@@ -63,23 +71,32 @@ def units_shown(zone: str, after: datetime, until: datetime, step: int) -> list[
     ]
 
 
-def walk(expression: str, units: list[tuple[int, int]], step: int) -> Iterator[datetime]:
+def walk(
+    expression: str, units: list[tuple[int, int]], step: int, rule: ClockChange
+) -> Iterator[datetime]:
     """Yield the fires among the units.
 
-    The rule of the classic cron: an expression whose second, minute or hour begins with a star is a
-    rhythm and follows real time, so that it fires whenever the clock shows one of its times; any
-    other names clock times, which happen once: those that the clock jumps over in the moment of the
-    jump, together, and those that it shows again not again.
+    An expression whose second, minute or hour begins with a star is a rhythm and follows real
+    time, so that it fires whenever the clock shows one of its times. Any other names clock times.
+    As in the classic cron, those happen once: those that the clock jumps over in the moment of the
+    jump, together, and those that it shows again not again. The other rules leave out the ones
+    jumped over, or take those that are shown again, or both.
     """
     is_due = matcher(expression)
     rhythm = any(text[0] in "*?" for text in seven(expression)[:3])
     latest = units[0][1] - step
     for instant, local in units:
-        if rhythm:
-            fires = is_due(local)
+        shown, new = is_due(local), local > latest
+        jumped_over = any(map(is_due, range(latest + step, local, step)))
+        latest = max(latest, local)
+        if rhythm or rule is ClockChange.RUNNING:
+            fires = shown
+        elif rule is ClockChange.SKIP:
+            fires = shown and new
+        elif rule is ClockChange.TWICE:
+            fires = shown or jumped_over
         else:
-            fires = any(map(is_due, range(latest + step, local + 1, step)))
-            latest = max(latest, local)
+            fires = (shown and new) or jumped_over
         if fires:
             yield datetime.fromtimestamp(instant, UTC)
 
@@ -188,15 +205,21 @@ def clock_changes(zone: str) -> list[datetime]:
 
 
 def assert_equal(
-    zone: str, after: datetime, until: datetime, expressions: list[str], *, step: int
+    zone: str,
+    after: datetime,
+    until: datetime,
+    expressions: list[str],
+    *,
+    step: int,
+    rule: ClockChange = ClockChange.CLASSIC,
 ) -> int:
     units = units_shown(zone, after, until, step)
     total = 0
     for expression in expressions:
-        expected = list(walk(expression, units, step))
+        expected = list(walk(expression, units, step, rule))
         text = expression.removesuffix(" and")
-        schedule = Cron(text, tz=zone, and_days=text != expression)
-        assert list(schedule.between(after, until)) == expected, (expression, zone, after)
+        schedule = Cron(text, tz=zone, and_days=text != expression).under(rule)
+        assert list(schedule.between(after, until)) == expected, (expression, zone, after, rule)
         total += len(expected)
     return total
 
@@ -206,6 +229,16 @@ def test_the_days_around_clock_changes_hold_what_a_walk_over_their_minutes_finds
     for change in clock_changes(zone):
         around = change - timedelta(hours=50), change + timedelta(hours=30)
         assert assert_equal(zone, *around, BY_MINUTE, step=60)
+
+
+@pytest.mark.parametrize("rule", list(ClockChange)[1:])
+@pytest.mark.parametrize("zone", YEARS)
+def test_every_other_rule_for_clock_changes_holds_what_the_walk_finds(
+    zone: str, rule: ClockChange
+) -> None:
+    for change in clock_changes(zone)[:3]:
+        around = change - timedelta(hours=26), change + timedelta(hours=26)
+        assert assert_equal(zone, *around, FIXED, step=60, rule=rule)
 
 
 @pytest.mark.parametrize("zone", YEARS)
@@ -219,17 +252,21 @@ def test_the_hours_around_clock_changes_hold_what_a_walk_over_their_seconds_find
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rule", ClockChange)
 @pytest.mark.parametrize("zone", YEARS)
-def test_whole_years_hold_what_a_walk_over_their_minutes_finds(zone: str) -> None:
+def test_whole_years_hold_what_a_walk_over_their_minutes_finds(
+    zone: str, rule: ClockChange
+) -> None:
     first, last = YEARS[zone]
     whole = datetime(first - 1, 12, 1, tzinfo=UTC), datetime(last + 1, 2, 1, tzinfo=UTC)
-    assert assert_equal(zone, *whole, BY_MINUTE, step=60)
+    assert assert_equal(zone, *whole, BY_MINUTE, step=60, rule=rule)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rule", ClockChange)
 @pytest.mark.parametrize("zone", YEARS)
-def test_days_hold_what_a_walk_over_their_seconds_finds(zone: str) -> None:
+def test_days_hold_what_a_walk_over_their_seconds_finds(zone: str, rule: ClockChange) -> None:
     for change in clock_changes(zone):
         around = change - timedelta(days=2), change + timedelta(days=2)
-        assert assert_equal(zone, *around, BY_SECOND, step=1)
+        assert assert_equal(zone, *around, BY_SECOND, step=1, rule=rule)

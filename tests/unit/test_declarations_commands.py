@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from textwrap import dedent
 
@@ -11,6 +11,7 @@ import pytest
 from django.core.management import BaseCommand
 from django.test import override_settings
 
+from scheduling import ClockChange, Overlap
 from scheduling.declarations.commands import declaration_of, read_commands
 from scheduling.errors import InvalidDeclaration
 from scheduling.registry import Declaration
@@ -79,6 +80,32 @@ def test_should_run_is_called_as_declared():
     assert hook() is True
 
 
+def test_a_command_says_when_and_how_as_a_function_does():
+    later = datetime(2027, 1, 1, tzinfo=UTC)
+    declared = declare(
+        schedule="every 5m",
+        calendar="holidays",
+        clock_change="running",
+        first_run=later,
+        starts_at=later,
+        ends_at=later + timedelta(days=1),
+        runs=3,
+        overlap="cancel",
+        queue_limit=4,
+        pause_after=5,
+        circuit="payments",
+        scheduled_at="as_of",
+        ping_url="https://hc.example.org/x",
+    )
+    assert (declared.calendar, declared.circuit) == ("holidays", "payments")
+    assert (declared.clock_change, declared.overlap) == (ClockChange.RUNNING, Overlap.CANCEL)
+    assert declared.first_run == "2027-01-01T00:00:00+00:00"
+    assert (declared.starts_at, declared.ends_at) == (later, later + timedelta(days=1))
+    assert (declared.runs, declared.queue_limit, declared.pause_after) == (3, 4, 5)
+    assert declared.scheduled_at_argument == "as_of"
+    assert declared.ping_url == "https://hc.example.org/x"
+
+
 def test_attributes_may_be_inherited():
     class Nightly:
         scheduled_times = [time(3)]
@@ -123,6 +150,11 @@ def test_attributes_may_be_inherited():
         ({"queue": 5}, ["queue is 5"]),
         ({"description": 5}, ["description is 5"]),
         ({"scheduled_at": 5}, ["scheduled_at is 5"]),
+        ({"scheduled_at": "--as-of"}, ["scheduled_at is '--as-of'", "'as_of'"]),
+        ({"calender": "holidays"}, ["'calender'", "'calendar'"]),
+        ({"clock_change": "twine"}, ["clock_change is 'twine'"]),
+        ({"runs": 0}, ["runs is 0"]),
+        ({"first_run": "soon"}, ["first_run is 'soon'"]),
         ({"locks": {"one", "two"}}, ["locks is"]),
         ({"trigger_next_jobs": ["shop.report", ""]}, ["trigger_next_jobs is"]),
         ({"should_run": lambda self: True}, ["should_run", "staticmethod or classmethod"]),

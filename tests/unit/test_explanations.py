@@ -16,7 +16,8 @@ SOON = NOON + timedelta(minutes=1)
 
 def told(**fields: Any) -> str:
     fields.setdefault("cause", Cause.SCHEDULE)
-    return explanation(Run(name="mails", scheduled_at=NOON, created_at=NOON, **fields), SOON)
+    fields.setdefault("created_at", NOON)
+    return explanation(Run(name="mails", scheduled_at=NOON, **fields), SOON)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,45 @@ def told(**fields: Any) -> str:
             },
             "3 fires from 2026-01-05 12:00:00 UTC to 2026-01-05 12:01:00 UTC were skipped: "
             "older than the catch-up window.",
+        ),
+        (
+            {
+                "state": State.SKIPPED,
+                "reason": Reason.OVERLAP,
+                "detail": "the fire of 2026-01-05 12:05:00 UTC took its place",
+            },
+            "The fire of 2026-01-05 12:00:00 UTC was skipped: by its overlap policy, "
+            "the fire of 2026-01-05 12:05:00 UTC took its place.",
+        ),
+        (
+            {"state": State.SKIPPED, "reason": Reason.LATE, "created_at": SOON},
+            "The fire of 2026-01-05 12:00:00 UTC was skipped: missed, no beat claimed it until "
+            "2026-01-05 12:01:00 UTC, 1 minute late; the catch-up policy 'none' makes up for "
+            "nothing.",
+        ),
+        (
+            {"state": State.SKIPPED, "reason": Reason.CANCELLED, "detail": "by anna", "key": "eu"},
+            "The fire of 2026-01-05 12:00:00 UTC for 'eu' was skipped: cancelled by anna.",
+        ),
+        (
+            {
+                "state": State.SUCCEEDED,
+                "started_at": NOON + timedelta(seconds=14),
+                "ended_at": SOON,
+                "attempt": 3,
+                "failures": 2,
+            },
+            "The fire of 2026-01-05 12:00:00 UTC was run and succeeded after 46 seconds, "
+            "at attempt 3 (2 failed).",
+        ),
+        (
+            {
+                "state": State.FAILED,
+                "reason": Reason.CANCELLED,
+                "stop_requested_by": "anna",
+                "stop_requested_at": NOON,
+            },
+            "The fire of 2026-01-05 12:00:00 UTC was run and failed: cancelled by anna.",
         ),
         (
             {"state": State.QUEUED},

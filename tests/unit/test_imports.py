@@ -32,7 +32,9 @@ OPEN_TO_WORKERS = {
             "signals",
             "conf",
             "errors",
+            "lateness",
             "limits",
+            "ping_urls",
             "registry",
             "outbox",
             "cadence",
@@ -52,16 +54,23 @@ ONLY = {
 # Loaded without Django's settings; `cadence` and `selection` join them when they exist.
 PURE = (
     "schedules",
+    "calendars",
     "cron",
     "policies",
     "cadence",
     "selection",
     "errors",
     "registry",
+    "declared_keywords",
     "declared_values",
+    "ping_urls",
     "context",
     "spans",
     "zones",
+    "shadow_report",
+    "shell_words",
+    "crontab_commands",
+    "crontab_files",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from celery import Task, current_app
 from celery import schedules as celery
 from django.test import override_settings
 
-from scheduling import Cron, Every, Times, declarations, job
+from scheduling import ClockChange, Cron, Every, Times, declarations, job
 from scheduling.errors import InvalidDeclaration
 from scheduling.registry import Registry
 
 MINUTE = timedelta(minutes=1)
+LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +101,7 @@ def test_one_name_stands_for_a_list_of_one(declared: Registry) -> None:
         ({"recipient": ["x"]}, ["'recipient'", "'recipients'"]),
         ({"timeout": 5}, ["'timeout'"]),
         ({"catch_up": "some"}, ["catch_up is 'some'", "none, latest, all"]),
-        ({"overlap": "jump"}, ["overlap is 'jump'", "skip, wait, queue, allow"]),
+        ({"overlap": "jump"}, ["overlap is 'jump'", "skip, wait, queue, cancel, terminate, allow"]),
         ({"catch_up_window": 5}, ["catch_up_window is 5"]),
         ({"start_within": -MINUTE}, ["start_within is"]),
         ({"hard_limit": 5}, ["hard_limit is 5"]),
@@ -129,6 +130,28 @@ def test_one_name_stands_for_a_list_of_one(declared: Registry) -> None:
         ({"scheduled_at": 5}, ["scheduled_at is 5"]),
         ({"should_run": True}, ["should_run is True"]),
         ({"should_run": lambda self: True}, ["should_run", "without arguments"]),
+        ({"scheduled_at": "--as-of"}, ["scheduled_at is '--as-of'", "'as_of'"]),
+        ({"args": "day"}, ["args is 'day'"]),
+        ({"args": ["day", "night"]}, ["too many", "args"]),
+        ({"args": [object()]}, ["args is ["]),
+        ({"options": ["slow"]}, ["options is ['slow']"]),
+        ({"options": {"colour": 1}}, ["'colour'", "queue, exchange"]),
+        ({"calendar": ""}, ["calendar is ''"]),
+        ({"calendar": 5}, ["calendar is 5"]),
+        ({"circuit": "a\nb"}, ["circuit is 'a\\nb'"]),
+        ({"clock_change": "twine"}, ["clock_change is 'twine'", "classic, skip, twice, running"]),
+        ({"first_run": "later"}, ["first_run is 'later'", '"next"']),
+        ({"first_run": LATER.replace(tzinfo=None)}, ["first_run is datetime.datetime(2027"]),
+        ({"first_run": 5}, ["first_run is 5"]),
+        ({"starts_at": LATER.replace(tzinfo=None)}, ["starts_at", "no time zone"]),
+        ({"ends_at": "2027-01-01T00:00:00+00:00"}, ["ends_at is '2027", "aware datetime"]),
+        ({"starts_at": LATER, "ends_at": LATER}, ["not after its start"]),
+        ({"queue_limit": 0}, ["queue_limit is 0", "from 1"]),
+        ({"pause_after": 40_000}, ["pause_after is 40000", "32767"]),
+        ({"runs": 0}, ["runs is 0", "from 1"]),
+        ({"runs": 2.0}, ["runs is 2.0"]),
+        ({"ping_url": "ftp://example.org/x"}, ["ping_url", "https://"]),
+        ({"ping_url": "https://"}, ["ping_url"]),
         ({"name": 5}, ["Job 5"]),
         ({"name": "x" * 201}, ["200"]),
         ({"name": "two\nlines"}, ["'two\\nlines'"]),
@@ -143,6 +166,67 @@ def test_a_wrong_keyword_is_named(
         assert word in said
     assert len(declared) == 0
     assert f"{__name__}.work" not in current_app.tasks
+
+
+@pytest.mark.parametrize(
+    ("keywords", "field", "value"),
+    [
+        ({"calendar": "holidays"}, "calendar", "holidays"),
+        ({"circuit": "payments"}, "circuit", "payments"),
+        ({"clock_change": "twice"}, "clock_change", ClockChange.TWICE),
+        ({"clock_change": ClockChange.SKIP}, "clock_change", ClockChange.SKIP),
+        ({"first_run": "now"}, "first_run", "now"),
+        ({"first_run": LATER}, "first_run", "2027-01-01T00:00:00+00:00"),
+        ({"first_run": "2027-01-01T01:00:00+01:00"}, "first_run", "2027-01-01T00:00:00+00:00"),
+        (
+            {"starts_at": LATER.astimezone(timezone(timedelta(hours=9)))},
+            "starts_at",
+            LATER,
+        ),
+        ({"ends_at": LATER}, "ends_at", LATER),
+        ({"queue_limit": 3}, "queue_limit", 3),
+        ({"pause_after": 5}, "pause_after", 5),
+        ({"runs": 2}, "runs", 2),
+        ({"overlap": "terminate"}, "overlap", "terminate"),
+        ({"args": ("monday",)}, "args", ("monday",)),
+        (
+            {"options": {"priority": 3}, "queue": "slow"},
+            "options",
+            {"priority": 3, "queue": "slow"},
+        ),
+        ({"scheduled_at": "day"}, "scheduled_at_argument", "day"),
+        ({"ping_url": "https://hc.example.org/x"}, "ping_url", "https://hc.example.org/x"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_keyword_is_read(
+    declared: Registry, keywords: dict[str, Any], field: str, value: object
+) -> None:
+    declare(**keywords)
+    assert getattr(declared["work"], field) == value
+
+
+def test_no_message_repeats_a_ping_address(declared: Registry) -> None:
+    assert "secret" not in refusal(lambda: declare(ping_url="mailto:secret@example.org"))
+    declare(ping_url="https://hc.example.org/secret")
+    assert "secret" not in repr(declared["work"])
+
+
+def test_a_task_that_there_is_already_becomes_a_job_under_as_many_names_as_wanted(
+    declared: Registry,
+) -> None:
+    work = declare()
+    assert job("every 5m", name="at noon", kwargs={"day": "monday"})(work) is work
+    assert job("every 6m", name="at night")(work) is work
+    assert {each.name for each in declared} == {"work", "at noon", "at night"}
+    assert {each.task for each in declared} == {f"{__name__}.work"}
+    assert declared["at noon"].description == "Work"
+
+
+def test_a_task_that_there_is_already_keeps_its_own_options() -> None:
+    work = declare()
+    assert "'rate_limit'" in refusal(lambda: job(name="again", rate_limit="1/m")(work))
+    assert "'night'" in refusal(lambda: job(name="again", kwargs={"night": 1})(work))
 
 
 def test_keywords_of_celery_and_of_the_tasks_own_class_go_to_celery() -> None:

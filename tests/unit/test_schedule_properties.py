@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scheduling import cron, cron_words
 from scheduling.policies import CatchUp, Skip, plan_fires
 from scheduling.schedules import Schedule, parse
-from tests.unit.any_schedule import anchored, any_kind, moments, with_pauses
+from tests.unit.any_schedule import anchored, any_kind, moments, ruled, with_pauses
 
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
@@ -61,7 +61,7 @@ def test_cron_expressions_with_one_sentence_name_the_same_times() -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(schedule=anchored, cuts=st.lists(moments, min_size=2, max_size=5).map(sorted))
+@given(schedule=anchored | ruled, cuts=st.lists(moments, min_size=2, max_size=5).map(sorted))
 def test_neighbouring_windows_neither_repeat_nor_lose(
     schedule: Schedule, cuts: list[datetime]
 ) -> None:
@@ -76,7 +76,7 @@ def test_neighbouring_windows_neither_repeat_nor_lose(
 
 
 @settings(deadline=None, max_examples=300)
-@given(schedule=anchored, after=moments)
+@given(schedule=anchored | ruled, after=moments)
 def test_next_is_the_first_of_between(schedule: Schedule, after: datetime) -> None:
     far = datetime.max.replace(tzinfo=UTC)
     fires = list(islice(schedule.between(after, far, name="job"), 5))
@@ -90,7 +90,7 @@ def test_next_is_the_first_of_between(schedule: Schedule, after: datetime) -> No
 
 
 @settings(deadline=None, max_examples=300)
-@given(schedule=anchored | with_pauses, at=moments)
+@given(schedule=anchored | ruled | with_pauses, at=moments)
 def test_the_period_is_positive(schedule: Schedule, at: datetime) -> None:
     period = schedule.period(at, name="job")
     assert period is None or period > timedelta()
@@ -98,7 +98,7 @@ def test_the_period_is_positive(schedule: Schedule, at: datetime) -> None:
 
 @settings(deadline=None, max_examples=400)
 @given(
-    schedule=anchored | with_pauses,
+    schedule=anchored | ruled | with_pauses,
     begin=moments,
     catch_up=st.sampled_from(CatchUp),
     window=st.timedeltas(timedelta(), 2 * DAY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 
 from scheduling import clock
 from scheduling.errors import UnknownJob
@@ -17,14 +18,18 @@ from scheduling.management.verbs.base import (
     brief,
     count,
     find_job,
+    iso,
     moment,
     table,
     unknown_job,
 )
 from scheduling.models import Job, Run
-from scheduling.why import Finding, finding_as_dict, why
+from scheduling.why import Account, Finding, finding_as_dict, why
 
 POLL_SECONDS = 1.0
+NEWEST = 5
+WHOLE_STRETCH = 1000
+CUT = "The stretch has more fires than are told here; the oldest are left out: narrow it."
 COLUMNS = ("SCHEDULED AT", "KEY", "STATE", "REASON", "CAUSE", "TOOK", "RUN")
 
 
@@ -93,23 +98,55 @@ def cells(run: Run) -> tuple[object, ...]:
 def why_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB")
     parser.add_argument("--at", type=moment, metavar="ISO", help="this fire time")
+    parser.add_argument(
+        "--from", dest="after", type=moment, metavar="ISO", help="fire times after this one"
+    )
+    parser.add_argument(
+        "--to", dest="until", type=moment, metavar="ISO", help="and up to this one, included"
+    )
     parser.add_argument("--key", help="one target's only; empty for the one without a key")
-    parser.add_argument("--limit", type=count, default=5, metavar="N")
-
-
-def show_why(options: Namespace, say: Say) -> Answer:
-    job = find_job(options.job)
-    findings = why(job, at=options.at, key=options.key, limit=options.limit, now=clock.now())
-    return Answer(
-        data=[finding_as_dict(finding, job, options.key or "") for finding in findings],
-        text="\n".join(finding.explanation for finding in findings),
-        ok=not is_problem(findings, of_one_time=options.at is not None),
+    parser.add_argument(
+        "--limit",
+        type=count,
+        metavar="N",
+        help=f"answers; {NEWEST} if none is given, {WHOLE_STRETCH} with --from",
     )
 
 
-def is_problem(findings: list[Finding], *, of_one_time: bool) -> bool:
-    """Whether to exit with 1. The past is past: without --at only the newest answer counts."""
-    return any(finding.is_problem for finding in (findings if of_one_time else findings[:1]))
+def show_why(options: Namespace, say: Say) -> Answer:
+    if options.at is not None and (options.after is not None or options.until is not None):
+        raise BadInput("--at is one fire time, --from and --to are a stretch; choose one of them")
+    if options.after is not None and options.until is not None and options.until <= options.after:
+        raise BadInput(f"--to {iso(options.until)} is not after --from {iso(options.after)}")
+    job = find_job(options.job)
+    account = why(
+        job,
+        at=options.at,
+        after=options.after,
+        until=options.until,
+        key=options.key,
+        limit=options.limit or (NEWEST if options.after is None else WHOLE_STRETCH),
+        now=clock.now(),
+    )
+    cut = [Finding(explanation=CUT)] if account.is_cut and options.after is not None else []
+    if options.until is not None:
+        account = replace(account, next=None)  # it lies beyond what was asked for
+    told = [*([account.next] if account.next else []), *account.findings, *cut]
+    return Answer(
+        data=[finding_as_dict(each, job, options.key or "") for each in [*account.answers(), *cut]],
+        text="\n".join(each.explanation for each in told) + hint(account),
+        ok=not account.is_problem,
+    )
+
+
+def hint(account: Account) -> str:
+    """Say to people what the answers leave out."""
+    if account.of_targets > 1:
+        return (
+            f"\nThese are rows of its {account.of_targets:,} targets; "
+            "with --key KEY one is told with every fire time."
+        )
+    return ""
 
 
 VERBS = (

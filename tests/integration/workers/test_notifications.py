@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core import mail
 
+from scheduling import clock
 from scheduling.models import Notification, Run, State
 from scheduling.models.system import Event
 from tests.factories import NOW, make_job, make_run, make_target
@@ -148,3 +149,12 @@ def test_a_failure_to_deliver_never_fails_the_run(
     monkeypatch.setattr(notifications, "deliver_due", explode)
     notifications.deliver_of(failed_run().pk)
     assert "not delivered yet" in caplog.text
+
+
+def test_what_nobody_was_asked_to_deliver_is_delivered_after_a_while(settings: Any) -> None:
+    settings.JOBS_LATE_EVERY = timedelta(seconds=15)
+    now = clock.now()
+    notify(failed_run("fresh"), deliver_at=now)
+    notify(failed_run("left"), deliver_at=now - timedelta(seconds=16))
+    assert notifications.deliver_left() == 1
+    assert [sent.subject for sent in mail.outbox] == ["[Beatkeeper] Failing: left"]
