@@ -77,6 +77,8 @@ class Job(Pausable):
     starts_at = models.DateTimeField(null=True, blank=True, help_text="First fire not before")
     ends_at = models.DateTimeField(null=True, blank=True, help_text="No fire after")
     runs_left = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit")
+    # What the code said last: only another number begins a new count of `runs_left`.
+    declared_runs = models.PositiveIntegerField(null=True, editable=False)
     # "next", "now" or an ISO time; read when a target begins.
     first_run = models.CharField(max_length=40, default="next", db_default="next")
     # By name, as declarations know them.

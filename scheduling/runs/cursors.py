@@ -11,7 +11,7 @@ from scheduling.calendars import DaysOff, without
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Parked, ScheduleStretch, Target
 from scheduling.schedules import Schedule, parse
-from scheduling.zones import ClockChange
+from scheduling.zones import read_clock_change
 
 CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")
 
@@ -35,13 +35,7 @@ def by_rules(text: str, job: Job) -> Schedule:
 @lru_cache(maxsize=4096)
 def compiled(text: str, clock_change: str, days: str = "", timezone: str = "UTC") -> Schedule:
     """Raises InvalidSchedule."""
-    if clock_change not in set(ClockChange):
-        raise InvalidSchedule(
-            f"Clock changes by the rule {clock_change!r} are unknown; choose one of "
-            f"{', '.join(ClockChange)}",
-            value=clock_change,
-        )
-    schedule = parse(text).under(ClockChange(clock_change))
+    schedule = parse(text).under(read_clock_change(clock_change))
     return without(schedule, DaysOff.parse(days, timezone=timezone))
 
 
