@@ -154,9 +154,11 @@ class Heartbeat:
         if not open_runs:
             return
         asked = runs.stop_requests([run.run_id for run in open_runs])
-        for run in open_runs:
-            if run.run_id in asked:
-                run.stop(at_once=asked[run.run_id])
+        # Held meanwhile: a run that has ended must not take the next one of its process with it.
+        with self._changed:
+            for run in self._open.intersection(open_runs):
+                if run.run_id in asked:
+                    run.stop(at_once=asked[run.run_id])
 
 
 def is_pool_child() -> bool:

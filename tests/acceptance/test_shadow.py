@@ -53,11 +53,15 @@ def compare(after: datetime, until: datetime) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("installation", ["rig", "embedded_rig"])
-def test_shadow_mode_names_exactly_what_the_stock_scheduler_missed(
-    request: pytest.FixtureRequest, installation: str
-) -> None:
-    rig: Rig = request.getfixturevalue(installation)
+def test_shadow_mode_names_exactly_what_the_stock_scheduler_missed(rig: Rig) -> None:
+    check_shadow_mode(rig)
+
+
+def test_so_it_does_on_sqlite(embedded_rig: Rig) -> None:
+    check_shadow_mode(embedded_rig)
+
+
+def check_shadow_mode(rig: Rig) -> None:
     rig.environ["JOBS_TEST_SHADOW"] = "1"
     for name, seconds in INTERVALS.items():
         add_row(name, interval=every(seconds))
