@@ -57,6 +57,7 @@ def test_shadow_mode_names_exactly_what_the_stock_scheduler_missed(rig: Rig) -> 
     check_shadow_mode(rig)
 
 
+@pytest.mark.soak
 def test_so_it_does_on_sqlite(embedded_rig: Rig) -> None:
     check_shadow_mode(embedded_rig)
 

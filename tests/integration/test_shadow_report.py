@@ -9,6 +9,7 @@ import pytest
 from django_celery_beat.models import PeriodicTask
 
 from scheduling import clock, runs
+from scheduling.declarations import periodic
 from scheduling.shadow import begin_of_stretch
 from tests.integration.cli import jobs
 from tests.integration.periodic_rows import cursor, every, job, make_row
