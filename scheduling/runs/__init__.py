@@ -14,7 +14,7 @@ from scheduling.runs.foreign import record_foreign, record_stock_fire
 from scheduling.runs.operate import cancel, trigger
 from scheduling.runs.pausing import pause, resume
 from scheduling.runs.recover import Recovered, recover
-from scheduling.runs.restored import Known, refuse_fired, refuse_started
+from scheduling.runs.restored import Known, raise_tokens, refuse_fired, refuse_started
 from scheduling.runs.scopes import Scope, installation, pause_of, scopes_of
 from scheduling.runs.seats import seat_keys
 from scheduling.runs.settle import Claim, ClaimedFire, fire_listeners
@@ -58,6 +58,7 @@ __all__ = [
     "metered",
     "pause",
     "pause_of",
+    "raise_tokens",
     "record_foreign",
     "record_stock_fire",
     "recover",

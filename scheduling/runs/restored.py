@@ -16,7 +16,7 @@ from django.db.models import Q
 
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Job, Parked, Reason, Run, Target
+from scheduling.models import Job, Parked, Reason, Run, Seat, Target
 from scheduling.models.target import TargetQuerySet
 from scheduling.policies import CatchUp, plan_fires
 from scheduling.runs import ends, make
@@ -34,6 +34,7 @@ from scheduling.runs.cursors import (
 from scheduling.runs.settle import Claim, ClaimedFire, write
 
 BATCH = 200
+TOKEN_BATCH = 1000
 FIELDS = (*CURSOR_FIELDS, "last_skipped_at")
 
 
@@ -240,3 +241,16 @@ def refuse_started(
             if ends.skip_queued(run, target, reason=Reason.COALESCED, detail=why, now=now):
                 refused[run.name] += 1
     return refused
+
+
+def raise_tokens(*, now: datetime) -> None:
+    """Give later attempts greater fencing tokens than any of the lost rows had.
+
+    Tokens begin at 0 and grow by one with each start, so the seconds since 1970 are above all that
+    were given out, also after an earlier restore.
+    """
+    base = int(now.timestamp())
+    for rows in (Target.objects.order_by("pk"), Seat.objects.order_by("pk")):
+        behind = rows.filter(token__lt=base)
+        while ids := list(behind.values_list("pk", flat=True)[:TOKEN_BATCH]):
+            rows.filter(pk__in=ids, token__lt=base).order_by().update(token=base)

@@ -41,7 +41,8 @@ def compare(store: Store, *, now: datetime, dry_run: bool = False) -> Restored:
 
     1. Runs that are queued here and were not any more at the checkpoint are skipped.
     2. For each target, what was claimed since the backup becomes one skipped row.
-    3. Only then does the database count the checkpoint, so whoever dies halfway begins anew.
+    3. Fencing tokens go on above those that were given out since.
+    4. Only then does the database count the checkpoint, so whoever dies halfway begins anew.
     Raises what the store's `read` does.
     """
     checkpoint = store.read()
@@ -64,6 +65,7 @@ def compare(store: Store, *, now: datetime, dry_run: bool = False) -> Restored:
         waiting=_unknown(checkpoint.waiting),
     )
     if not dry_run:
+        runs.raise_tokens(now=now)
         Installation.objects.filter(pk=1, checkpoints__lt=checkpoint.sequence).update(
             checkpoints=checkpoint.sequence
         )

@@ -12,10 +12,10 @@ from django.db import connection
 
 from scheduling import runs, snapshots
 from scheduling.errors import DatabaseIsOlder, UnreadableCheckpoint
-from scheduling.models import Installation, Job, Target
+from scheduling.models import Installation, Job, Run, Target
 from scheduling.snapshots import FileStore, RedisStore
 from tests.factories import NOW, make_job, make_run, make_target
-from tests.integration.backups import Backup
+from tests.integration.backups import Backup, beat
 from tests.integration.cli import jobs
 
 pytestmark = pytest.mark.django_db
@@ -197,3 +197,20 @@ def test_a_snapshot_gives_up_when_others_are_always_quicker(
     monkeypatch.setattr(snapshots, "take", lambda store, now: None)
     told = jobs("snapshot", "--to", str(tmp_path / "x"), "--json")
     assert (told.code, "try again" in told.document()["error"]) == (2, True)
+
+
+def test_fencing_tokens_go_on_above_those_that_were_given_out(store: FileStore) -> None:
+    target = runs.adopt(make_job("tick", schedule="every 1m", locks=["ledger"]), now=NOW)
+    beat(NOW + MINUTE)
+    backup = Backup()
+    beat(NOW + 10 * MINUTE, since=NOW + 2 * MINUTE)
+    given_out = max(Run.objects.values_list("token", flat=True))
+    snapshots.take(store, now=NOW + 10 * MINUTE)
+
+    backup.restore()
+    snapshots.compare(store, now=NOW + 11 * MINUTE)
+    beat(NOW + 12 * MINUTE, since=NOW + 12 * MINUTE)
+
+    run = Run.objects.get(target=target, scheduled_at=NOW + 12 * MINUTE)
+    assert given_out >= 10
+    assert run.token > given_out
