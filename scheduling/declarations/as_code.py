@@ -13,7 +13,6 @@ from django.core.management import get_commands, load_command_class
 from django_celery_beat.models import PeriodicTask
 
 from scheduling import declarations
-from scheduling.declarations import counting
 from scheduling.declarations.columns import (
     DECLARED_AS,
     SECRET,
@@ -64,7 +63,7 @@ class JobCode:
 
     @property
     def is_overridden(self) -> bool:
-        return any(not counting.is_count(each) for each in self.job.overrides.values())
+        return bool(self.job.overrides)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -131,7 +130,7 @@ class _Writer:
         said = list(self._said(job))
         if self.only_overrides:
             said = [each for each in said if each.override is not None]
-        for column in sorted(set(job.overrides) - {each.column for each in said} - {"runs_left"}):
+        for column in sorted(set(job.overrides) - {each.column for each in said}):
             notes.append(f"{column} is overridden too, which this form cannot say")
         for each in [] if self.secrets else [each for each in said if each.column in SECRET]:
             said.remove(each)
@@ -159,9 +158,9 @@ class _Writer:
             elif keyword not in APART:
                 override = job.override_of(column)
                 value = getattr(job, column)
-                if column == "runs_left" and counting.is_count(override):
+                if keyword == "runs" and override is None and job.declared_runs is not None:
                     # The same number goes on counting; what is left would begin anew.
-                    value, override = (override or {})["code"], None
+                    value = job.declared_runs
                 if override is not None or value != defaults[column]:
                     yield Said(keyword=keyword, value=value, column=column, override=override)
         if not is_command and job.pk not in self.plain:

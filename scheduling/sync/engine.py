@@ -13,7 +13,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from scheduling import declarations, runs
-from scheduling.declarations import Collected, counting, periodic
+from scheduling.declarations import Collected, periodic
 from scheduling.declarations.columns import (
     LOCKING,
     as_json,
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 CODE = (DeclaredIn.COMMAND, DeclaredIn.FUNCTION, DeclaredIn.SETTINGS)
 # What may differ only while the targets are locked.
-MOVING = LOCKING - {"runs_left"}
+MOVING = (LOCKING - {"runs_left"}) | {"declared_runs"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,7 +134,10 @@ def _sync(collected: Collected, *, now: datetime) -> SyncResult:
 
 
 def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) -> None:
-    wanted = columns_of(declaration)
+    wanted = columns_of(declaration) | {
+        "declared_in": declaration.declared_in,
+        "declared_runs": declaration.runs,
+    }
     _make_what_it_names(declaration, result)
     known = Job.objects.filter(name=declaration.name).first()
     if known is not None and any(getattr(known, name) != wanted[name] for name in MOVING):
@@ -143,29 +146,21 @@ def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) ->
     # An operator may be setting a field meanwhile: the JSON of overrides is read and written.
     job = Job.objects.select_for_update(no_key=True).filter(name=declaration.name).first()
     if job is None:
-        _, mark = counting.follow(None, declaration.runs, now=now)
-        job = Job.objects.create(
-            name=declaration.name,
-            declared_in=declaration.declared_in,
-            runs_left=declaration.runs,
-            overrides={"runs_left": mark} if mark else {},
-            **wanted,
-        )
+        job = Job.objects.create(name=declaration.name, runs_left=declaration.runs, **wanted)
         by_rules(job.schedule, job)  # which a calendar may leave without any fire
         _see_to_target(job, declaration, now=now)
         result.created.append(job.name)
         return
     _require_same_origin(job, declaration)
-    wanted |= {"declared_in": declaration.declared_in}
     if declaration.declared_in == "command":
         # Only a default, as its name says there: `default_notify_on_success`.
         del wanted["notify_on_success"]
     wanted |= _below_overrides(job, wanted)
-    anew, mark = counting.follow(job.override_of("runs_left"), declaration.runs, now=now)
-    if anew:
+    if override := job.override_of("runs_left"):
+        # An operator's count, which may pass the code's number on its way down: it stays.
+        wanted["overrides"]["runs_left"] = {**override, "code": declaration.runs}
+    elif job.declared_runs != declaration.runs:
         wanted["runs_left"] = declaration.runs
-    if mark:
-        wanted["overrides"] |= {"runs_left": mark}
     lines = difference(job, wanted)
     follows_row = job.periodic_task_id is not None
     if follows_row and not _overridden_by_row(job) and lines:

@@ -9,7 +9,6 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from scheduling import runs
-from scheduling.declarations import counting
 from scheduling.declarations.columns import (
     FIELDS,
     FIXED,
@@ -33,20 +32,18 @@ SETTABLE = (*FIELDS, "runs_left")
 def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) -> None:
     """Set a field of a job by hand. A value equal to the code's is no override.
 
-    Jobs that no code declares are simply edited. Raises InvalidDeclaration for a field or value
-    that cannot be set, InvalidSchedule for a schedule that cannot be read.
+    The number of runs that the code declares begins the count anew. Jobs that no code declares
+    are simply edited. Raises InvalidDeclaration for a field or value that cannot be set,
+    InvalidSchedule for a schedule that cannot be read.
     """
     value = _clean(job, field, value)
     with transaction.atomic():
         stored = _locked(job, field)
         overrides = dict(stored.overrides)
         if stored.declared_in in CODE:
-            known = stored.override_of(field)
-            code = known["code"] if known else as_json(getattr(stored, field))
+            code = _code_of(stored, field)
             if as_json(value) == code:
                 overrides.pop(field, None)
-                if field == "runs_left" and code is not None:
-                    overrides[field] = counting.mark(code, now=now)
             else:
                 overrides[field] = {"code": code, "by": by, "at": now.isoformat()}
         write(stored, {"overrides": overrides, field: value}, now=now)
@@ -56,22 +53,26 @@ def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) ->
 def reset_override(job: Job, field: str | None = None, *, now: datetime) -> list[str]:
     """Put a field, or all of them, back to the code's value; give the fields that changed.
 
-    A number of runs that is only counted down begins anew if it is named.
+    A declared number of runs begins anew if it is named, overridden or not.
     """
     with transaction.atomic():
         stored = _locked(job, field or "schedule")
-        fields = [
-            name
-            for name, override in stored.overrides.items()
-            if name == field or (field is None and not counting.is_count(override))
-        ]
-        values = {name: from_json(name, stored.overrides[name]["code"]) for name in fields}
+        fields = [name for name in stored.overrides if field in (None, name)]
+        if field == "runs_left" and not fields and stored.declared_runs is not None:
+            fields = [field]
+        values = {name: from_json(name, _code_of(stored, name)) for name in fields}
         kept = {name: stored.overrides[name] for name in stored.overrides if name not in fields}
-        if values.get("runs_left") is not None:
-            kept["runs_left"] = counting.mark(values["runs_left"], now=now)
         write(stored, {"overrides": kept, **values}, now=now)
     job.refresh_from_db()
     return fields
+
+
+def _code_of(job: Job, field: str) -> Any:
+    """What the code says, as JSON: of the number of runs not what is left of it."""
+    if field == "runs_left":
+        return job.declared_runs
+    known = job.override_of(field)
+    return known["code"] if known else as_json(getattr(job, field))
 
 
 def _locked(job: Job, *fields: str) -> Job:

@@ -104,7 +104,7 @@ def test_a_number_of_runs_is_counted_down_and_begins_anew_when_the_code_says_ano
     sync.sync(now=NOW)
     runs.claim(now=NOW + timedelta(hours=1), limit=10)
     assert sync.sync(now=NOW + timedelta(hours=1)).updated == []
-    assert job().runs_left == 1
+    assert (job().runs_left, job().overrides) == (1, {})
     runs.claim(now=NOW + timedelta(hours=2), limit=10)
     sync.sync(now=NOW + timedelta(hours=2))
     assert (job().runs_left, job().targets.get().next_fire_at) == (0, None)
@@ -129,6 +129,41 @@ def test_an_operators_number_of_runs_stays_and_can_be_reset(code):
     assert job().runs_left == 4
     assert sync.reset_override(job(), now=NOW) == []
     assert sync.sync(now=NOW).updated == []
+
+
+@pytest.mark.parametrize("overridden", [False, True])
+def test_a_declared_number_of_runs_begins_anew_when_an_operator_says_so(code, overridden):
+    def again_by_hand():
+        sync.set_override(job(), "runs_left", 2, by="ann", now=later)
+
+    def again_by_reset():
+        assert sync.reset_override(job(), "runs_left", now=later) == ["runs_left"]
+
+    code(schedule="every 1h", runs=2, overlap=Overlap.ALLOW)
+    sync.sync(now=NOW)
+    later = NOW
+    for again in (again_by_hand, again_by_reset):
+        if overridden:
+            sync.set_override(job(), "runs_left", 1, by="ann", now=later)
+            assert job().overrides["runs_left"]["code"] == 2
+        later += timedelta(hours=3)
+        runs.claim(now=later, limit=10)
+        assert job().runs_left == (0 if overridden else 1)
+        again()
+        assert (job().runs_left, job().overrides) == (2, {})
+        assert job().targets.get().next_fire_at == later + timedelta(hours=1)
+        assert sync.sync(now=later).updated == []
+
+
+def test_an_operators_number_of_runs_stays_when_the_code_says_the_same(code):
+    code(schedule="every 1h", runs=2)
+    sync.sync(now=NOW)
+    sync.set_override(job(), "runs_left", 9, by="ann", now=NOW)
+    for number in (9, 4):
+        code(schedule="every 1h", runs=number)
+        sync.sync(now=NOW)
+        assert (job().runs_left, job().declared_runs) == (9, number)
+        assert job().overrides["runs_left"]["code"] == number
 
 
 def test_a_number_of_runs_that_an_operator_gives_a_job_without_one_stays(code):

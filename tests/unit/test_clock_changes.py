@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -142,10 +142,10 @@ def test_a_day_that_a_zone_never_had(rule: ClockChange) -> None:
 def test_a_time_never_shown_in_a_century_is_refused_at_once() -> None:
     def taken(schedule: str) -> float:
         forget()
-        began = perf_counter()
+        began = thread_time()
         with pytest.raises(InvalidSchedule, match="never fires"):
             parse(schedule)
-        return perf_counter() - began
+        return thread_time() - began
 
     never = "cron 0 */30 2 25-31 3 7 1996-2099 tz Europe/Berlin and"
     assert min(taken(never) for _ in range(5)) < 0.05

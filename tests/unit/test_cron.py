@@ -209,13 +209,13 @@ def test_an_hourly_schedule_counts_from_the_full_hour_not_from_its_start() -> No
 def test_a_wrong_expression_is_refused_with_its_field_and_value(
     expression: str, names: str
 ) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidSchedule) as caught:
         Cron(expression)
 
     assert names in str(caught.value)
     assert len(str(caught.value)) < 300
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 def test_six_fields_are_refused_and_both_readings_shown() -> None:

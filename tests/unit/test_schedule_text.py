@@ -137,11 +137,11 @@ def test_other_spellings_have_one_canonical_form(text: str, canonical: str) -> N
     ids=lambda text: text[:40],
 )
 def test_anything_else_is_refused_at_once_and_briefly(text: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidSchedule) as caught:
         parse(text)
 
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
     assert len(str(caught.value)) < 300
 
 

@@ -85,9 +85,9 @@ class TestEvery:
         assert fire == at("2024-01-01 00:55:11")
 
     def test_a_century_is_counted_by_arithmetic(self) -> None:
-        started = time.perf_counter()
+        started = time.thread_time()
         assert Every("1s").count(at("1970-01-01"), at("2070-01-01")) == 3_155_760_000
-        assert time.perf_counter() - started < 0.05
+        assert time.thread_time() - started < 0.05
 
     def test_after_end_counts_from_the_end_only(self) -> None:
         schedule = Every("30m", after_end=True)
@@ -303,9 +303,9 @@ def test_a_time_without_a_zone_is_refused_at_once(
 
 @pytest.mark.parametrize("schedule", ANY, ids=str)
 def test_windows_are_lazy(schedule: Schedule) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     list(islice(schedule.between(at("2024-01-01"), at("2090-01-01"), name="job"), 3))
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 @pytest.mark.parametrize("schedule", [*ANY, Manual(), Always(), Adaptive()], ids=str)
@@ -318,12 +318,12 @@ def test_schedules_are_values(schedule: Schedule) -> None:
 def test_thousands_of_fires_a_second_are_found(text: str) -> None:
     schedule, fire = parse(text), at("2024-01-01")
     schedule.next(fire)
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(5_000):
         fire = schedule.next(fire) or fire
 
     # The aim is 50,000 a second; the limit leaves room for a busy machine.
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_the_package_imports_without_django() -> None:

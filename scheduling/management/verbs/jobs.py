@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from scheduling import clock
-from scheduling.declarations import counting
 from scheduling.ledger import jobs_as_dicts
 from scheduling.management.verbs.base import Answer, Say, Verb, brief, find_job, table
 from scheduling.models import FollowUp, Job
@@ -64,11 +63,7 @@ def show(options: Namespace, say: Say) -> Answer:
         "last run": f"{last['state']} {when(last['scheduled_at'])} {last['id']}" if last else "-",
         "targets": row["targets"],
         "follow-ups": follow_ups(job),
-        "set by hand": ", ".join(
-            name
-            for name, override in sorted(job.overrides.items())
-            if not counting.is_count(override)
-        ),
+        "set by hand": ", ".join(sorted(job.overrides)),
         "retired": brief(job.retired_at) if job.retired_at else "",
     }
     lines = [f"{name + ':':<13}{fact}" for name, fact in facts.items() if fact != ""]
