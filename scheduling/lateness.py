@@ -13,13 +13,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from celery import current_app
-from django.db.models import DateTimeField, F, Q, Value
+from django.db.models import DateTimeField, Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 
 from scheduling.conf import conf
 from scheduling.errors import InvalidSchedule
 from scheduling.explanations import stamp, surroundings_of
-from scheduling.models import Cause, Installation, Job, Notification, Process, Reason, Run, Target
+from scheduling.models import (
+    Cause,
+    Installation,
+    Job,
+    Notification,
+    Process,
+    Reason,
+    Run,
+    State,
+    Target,
+)
 from scheduling.models.system import Event, ProcessKind
 from scheduling.runs.late_fires import (
     MOST_OF_A_JOB,
@@ -183,7 +193,9 @@ def _unstarted(now: datetime, crowded: list[str]) -> Iterator[Late]:
     queued = (
         Run.objects.queued()
         # Ready so long: who waited for the run before it has been ready since that ended.
-        .filter(cause=Cause.SCHEDULE, started_at=None, ready_at__lte=now - conf.LATE_AFTER)
+        .filter(started_at=None, ready_at__lte=now - conf.LATE_AFTER)
+        # Others are late only by what they keep from firing.
+        .filter(Q(cause=Cause.SCHEDULE) | Exists(_skipped_for_it()))
         .filter(_free("target__", now), _not_started("target__", "scheduled_at"), waiting_on=None)
         .exclude(name__in=crowded)
         .exclude(is_told("target", "target__last_started_at"))
@@ -199,6 +211,16 @@ def _unstarted(now: datetime, crowded: list[str]) -> Iterator[Late]:
             continue
         if _is_over(target, run.scheduled_at, waits_since=ready_at, now=now):
             yield Late(target=target, since=run.scheduled_at, run=run)
+
+
+def _skipped_for_it() -> QuerySet[Run]:
+    """Fires that were skipped because the run in question was open."""
+    return Run.objects.filter(
+        target=OuterRef("target"),
+        state=State.SKIPPED,
+        reason=Reason.OVERLAP,
+        scheduled_at__gte=OuterRef("ready_at"),
+    )
 
 
 def _free(path: str, now: datetime) -> Q:

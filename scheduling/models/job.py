@@ -99,7 +99,7 @@ class Job(Pausable):
         help_text="What clock times do when clocks change",
     )
     circuit = models.ForeignKey(
-        Circuit, models.SET_NULL, to_field="name", null=True, blank=True, related_name="jobs"
+        Circuit, models.PROTECT, to_field="name", null=True, blank=True, related_name="jobs"
     )
 
     catch_up = models.CharField(

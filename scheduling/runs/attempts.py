@@ -11,11 +11,12 @@ from uuid import UUID
 from scheduling import redis
 from scheduling.conf import conf
 from scheduling.context import CurrentRun
-from scheduling.db import short_transaction
+from scheduling.db import short_transaction, update_free
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Cause, Job, Parked, Reason, Run, Seat, State, Target
 from scheduling.runs import ends, log, pings, seats
 from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
+from scheduling.runs.make import FIRST_RUN
 from scheduling.runs.scopes import pause_of, told
 
 
@@ -163,7 +164,7 @@ def _refusal(run: Run, job: Job, target: Target, now: datetime) -> tuple[Reason,
         return Reason.RETIRED, ""
     if run.start_by is not None and now > run.start_by:
         return Reason.LATE, f"it had to start by {run.start_by:%Y-%m-%d %H:%M:%S} UTC"
-    if run.cause in (Cause.MANUAL, Cause.BACKFILL):
+    if run.cause in (Cause.MANUAL, Cause.BACKFILL) and run.requested_by != FIRST_RUN:
         return None
     held = pause_of(job, target, now)
     if held is None:
@@ -210,9 +211,8 @@ def renew(*, worker: str, run_ids: Collection[UUID], now: datetime) -> int:
     The ids matter: a run whose start was committed but never answered is in nobody's hand, and
     its lease must lapse.
     """
-    return Run.objects.filter(pk__in=run_ids, worker=worker, state=State.RUNNING).update(
-        lease_until=now + conf.lease
-    )
+    mine = Run.objects.filter(pk__in=run_ids, worker=worker, state=State.RUNNING)
+    return update_free(mine, lease_until=now + conf.lease)
 
 
 def stop_requests(run_ids: Collection[UUID]) -> dict[UUID, bool]:

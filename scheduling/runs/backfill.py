@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -133,15 +134,18 @@ def backfill_fires(
 def cancel_backfill(backfill_id: UUID, *, by: str, now: datetime, at_once: bool = False) -> int:
     """Skip what is queued of a backfill and ask what runs of it to stop; give how many.
 
-    The last ones first, so that none is started by the end of another meanwhile.
+    Who waits for another one goes first, so that none is started by the end of another meanwhile.
     """
-    left = Run.objects.open().filter(backfill=backfill_id).order_by("-scheduled_at", "-pk")
-    waiting = left.filter(waiting_on__isnull=False)
-    ids = [
-        *waiting.values_list("pk", flat=True),
-        *left.filter(waiting_on=None).values_list("pk", flat=True),
-    ]
-    for run_id in ids:
+    left = Run.objects.open().filter(backfill=backfill_id)
+    before = dict(left.values_list("pk", "waiting_on"))
+    waiters: dict[UUID, list[UUID]] = defaultdict(list)
+    for run_id, waits_for in before.items():
+        if waits_for is not None:
+            waiters[waits_for].append(run_id)
+    ids = [run_id for run_id, waits_for in before.items() if waits_for not in before]
+    for run_id in ids:  # grows: whoever waits for a run stands behind it
+        ids += waiters[run_id]
+    for run_id in reversed(ids):
         operate.cancel(run_id, by=by, now=now, at_once=at_once)
     return len(ids)
 

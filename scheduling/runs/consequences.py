@@ -55,7 +55,9 @@ def record(run: Run, target: Target, job: Job, *, now: datetime) -> int:
     events = [] if event is None else [event]
     if event in (Event.FAILING, Event.STILL_FAILING):
         target.last_alerted_at = now
-    if run.state == State.FAILED and _pause_after_failures(target, job, now):
+    # Old days that are run again say nothing about today.
+    counts = run.state == State.FAILED and run.cause != Cause.BACKFILL
+    if counts and _pause_after_failures(target, job, now):
         events.append(Event.PAUSED)
     Notification.objects.bulk_create(
         [

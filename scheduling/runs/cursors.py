@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -55,6 +55,14 @@ def job_of(target: Target) -> Job:
     """Read the job of a locked target anew, with what its rules need, and put it there."""
     target.job = Job.objects.select_related("circuit", "calendar").get(pk=target.job_id)
     return target.job
+
+
+def lock_counted_jobs(targets: Sequence[Target]) -> None:
+    """Lock the jobs of locked targets that count their runs, in one order: a claim spends them."""
+    counted = Job.objects.filter(
+        pk__in={target.job_id for target in targets}, runs_left__isnull=False
+    )
+    list(counted.order_by("pk").select_for_update(no_key=True).values_list("pk"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import F
+
 from scheduling import redis
 from scheduling.conf import conf
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Job, Outcome, Parked, Reason, Run, State, Target
+from scheduling.models import Cause, Job, Outcome, Parked, Reason, Run, State, Target
 from scheduling.models.run import RunQuerySet
 from scheduling.policies import retry_delay
 from scheduling.runs import consequences, log, seats
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
+    first_fire,
     job_of,
     lock_target,
     schedule_of,
@@ -147,8 +150,40 @@ def skip_queued(
 ) -> bool:
     """Skip a queued run. The caller holds the target's lock."""
     run.target = target
-    return _end(
+    skipped = _end(
         run, State.SKIPPED, reason=reason, now=now, leaving=State.QUEUED, detail=detail[:500]
+    )
+    if skipped and run.cause in (Cause.SCHEDULE, Cause.CATCH_UP):
+        _give_back(run, target, now=now)
+    return skipped
+
+
+def _give_back(run: Run, target: Target, *, now: datetime) -> None:
+    """Let a skipped fire not count against its job's number of runs."""
+    job = run.job
+    if job is None or job.runs_left is None:
+        return
+    Job.objects.filter(pk=job.pk, runs_left__isnull=False).update(runs_left=F("runs_left") + 1)
+    job.runs_left += 1
+    if target.next_fire_at is not None or target.parked:
+        return
+    # It had come to its end.
+    try:
+        schedule = schedule_of(target, job)
+    except InvalidSchedule:
+        return
+    set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
+    target.save(update_fields=CURSOR_FIELDS)
+
+
+def give_up_retry(run: Run, target: Target, *, detail: str, now: datetime) -> bool:
+    """End a queued run whose attempts so far have failed, as they have ended; its next attempt is
+    not waited for. The caller holds the target's lock.
+    """
+    run.target = target
+    reason = Reason.LOST if run.reason == Reason.LOST else Reason.ERROR
+    return _end(
+        run, State.FAILED, reason=reason, now=now, leaving=State.QUEUED, detail=detail[:500]
     )
 
 
@@ -250,11 +285,27 @@ def _end(
 
 
 def wake_waiters(run: Run, *, now: datetime) -> int:
-    """Let the runs that waited for the end of `run` be published."""
-    return (
-        Run.objects.queued()
-        .filter(waiting_on=run)
-        .update(waiting_on=None, ready_at=now, publish_at=now, published_at=None)
+    """Let the runs that waited for the end of `run` be published; give how many."""
+    waiters = Run.objects.queued().filter(waiting_on=run).select_related("job")
+    return sum(wake(waiter, now=now) for waiter in waiters.defer("output", "error"))
+
+
+def wake(run: Run, *, now: datetime) -> bool:
+    """Let a run no longer wait for another one. A delay that it has on top is kept.
+
+    The time in which it must start begins now, unless its job has named that time: then waiting
+    counts, whatever for.
+    """
+    ready = max(run.ready_at or now, now)
+    start_by = run.start_by
+    is_named = run.job is not None and run.job.start_within is not None
+    if start_by is not None and run.ready_at is not None and not is_named:
+        start_by += ready - run.ready_at
+    changed = Run.objects.queued().filter(pk=run.pk, waiting_on=run.waiting_on_id)
+    return bool(
+        changed.update(
+            waiting_on=None, ready_at=ready, publish_at=ready, published_at=None, start_by=start_by
+        )
     )
 
 

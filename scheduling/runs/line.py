@@ -29,9 +29,10 @@ class Line:
         self.skips: list[Run] = []
         self._target = target
         self._job = job
-        self._open = list(open_runs)
+        # A backfill in the queue takes nobody's place: it runs when nothing else is to do.
+        self._open = [run for run in open_runs if not is_queued_backfill(run)]
         # Counted as they come: a line of thousands must not be counted for each of its runs.
-        self._waiting = sum(run.state == State.QUEUED for run in open_runs)
+        self._waiting = sum(run.state == State.QUEUED for run in self._open)
         self._own = Overlap(job.overlap)
         self._asked_for = policy
 
@@ -64,15 +65,16 @@ class Line:
         )
         if decision == "skip":
             self._target.skipped_for_overlap += 1
-            before = self._open[-1]
-            detail = f"run {before.pk} of {before.scheduled_at:%Y-%m-%d %H:%M:%S} UTC was open"
+            last = self._open[-1]
+            detail = f"run {last.pk} of {last.scheduled_at:%Y-%m-%d %H:%M:%S} UTC was open"
             return self._skip(at, Reason.OVERLAP, detail, now, cause=cause, **columns)
         if decision == "cap":
             self._target.skipped_for_cap += 1
             detail = f"{waiting} runs were waiting already"
             return self._skip(at, Reason.CAPPED, detail, now, cause=cause, **columns)
+        before = self._open[-1] if self._open else None
         if decision == "replace":
-            self.replace(at, at_once=policy is Overlap.TERMINATE, now=now)
+            before = self.replace(at, at_once=policy is Overlap.TERMINATE, now=now)
         run = make.queued(
             self._target,
             self._job,
@@ -81,7 +83,7 @@ class Line:
             now=now,
             schedule=schedule,
             ready_at=ready_at,
-            waiting_on=self._open[-1] if self._open and decision != "start" else None,
+            waiting_on=None if decision == "start" else before,
             **columns,
         )
         run.exclusive = policy is not Overlap.ALLOW
@@ -90,27 +92,38 @@ class Line:
         self._waiting += 1
         return run
 
-    def replace(self, at: datetime, *, at_once: bool, now: datetime) -> None:
-        """End what is open in favour of the fire of `at`: running ones are asked to stop or are
-        killed, scheduled ones that wait are skipped. What was missed or asked for keeps its place.
+    def replace(self, at: datetime, *, at_once: bool, now: datetime) -> Run | None:
+        """End what is open in favour of the fire of `at`; give the run whose end it waits for.
+
+        Running ones are asked to stop or are killed, scheduled ones that wait are skipped. What
+        was missed or asked for keeps its place, behind the fire if that has something to stop.
         """
         detail = f"the fire of {at:%Y-%m-%d %H:%M:%S} UTC took its place"
+        before: Run | None = None
         for run in list(self._open):
             if run.state == State.RUNNING:
                 stopped = request_stop(run, by=BY_OVERLAP, at_once=at_once, now=now)
                 self._target.ended_for_overlap += stopped
+                before = run
             elif run.cause == Cause.SCHEDULE:
                 self._open.remove(run)
                 self._waiting -= 1
-                self._target.skipped_for_overlap += 1
-                if run in self.joined:
-                    self.joined.remove(run)
-                    self._skip(run.scheduled_at, Reason.OVERLAP, detail, now)
-                else:
-                    run.job = self._job
-                    ends.skip_queued(
-                        run, self._target, reason=Reason.OVERLAP, now=now, detail=detail
-                    )
+                self._give_way(run, detail, now)
+        return before or (self._open[-1] if self._open else None)
+
+    def _give_way(self, run: Run, detail: str, now: datetime) -> None:
+        if run in self.joined:
+            self.joined.remove(run)
+            self._target.skipped_for_overlap += 1
+            self._skip(run.scheduled_at, Reason.OVERLAP, detail, now)
+            return
+        run.job = self._job
+        if run.attempt > 1:
+            # It has run, and failed: nobody would hear of that if it were skipped.
+            ends.give_up_retry(run, self._target, detail=detail, now=now)
+            return
+        self._target.skipped_for_overlap += 1
+        ends.skip_queued(run, self._target, reason=Reason.OVERLAP, now=now, detail=detail)
 
     def _skip(
         self, at: datetime, reason: Reason, detail: str, now: datetime, **columns: Any
@@ -120,6 +133,10 @@ class Line:
         )
         self.skips.append(row)
         return row
+
+
+def is_queued_backfill(run: Run) -> bool:
+    return run.state == State.QUEUED and run.cause == Cause.BACKFILL
 
 
 def request_stop(run: Run, *, by: str, at_once: bool, now: datetime) -> bool:

@@ -9,6 +9,8 @@ from scheduling.models import Cause, Job, Reason, Run, State, Target
 from scheduling.policies import Overlap, start_within
 from scheduling.schedules import Schedule
 
+# By whom the first run of a target is asked for: by nobody, so a pause holds it.
+FIRST_RUN = "first run"
 # The claimer publishes at once; other beats leave a run alone for so long.
 CLAIMER_GOES_FIRST = timedelta(seconds=2)
 

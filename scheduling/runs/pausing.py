@@ -16,6 +16,7 @@ from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     first_fire,
     job_of,
+    lock_counted_jobs,
     lock_target,
     park,
     schedule_of,
@@ -58,6 +59,8 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     """
     scope.refresh_from_db()
     held = told(name_of(scope), scope)
+    if isinstance(scope, Job | Target):
+        _forgive(scope)
     changed: int = (
         type(scope)
         .objects.filter(pk=scope.pk, paused_at__isnull=False)
@@ -67,9 +70,6 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     if not changed:
         return False
     log.pausing(str(scope), "resumed", by, missed.value)
-    if isinstance(scope, Job | Target) and _pauses_itself(scope):
-        # It has as many chances again.
-        targets_of(scope).filter(failures_in_a_row__gt=0).update(failures_in_a_row=0)
     affected = targets_of(scope).filter(
         Q(parked=Parked.PAUSED) | Q(next_fire_at__lte=now), retired_at=None
     )
@@ -81,9 +81,19 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     return True
 
 
-def _pauses_itself(scope: Job | Target) -> bool:
+def _forgive(scope: Job | Target) -> None:
+    """Give what pauses itself after some failures as many chances again."""
     job = scope if isinstance(scope, Job) else scope.job
-    return job.pause_after is not None
+    if job.pause_after is None:
+        return
+    failing = targets_of(scope).filter(failures_in_a_row__gt=0).order_by("pk")
+    ids = list(failing.values_list("pk", flat=True))
+    for begin in range(0, len(ids), RESUME_BATCH):
+        with short_transaction():
+            for target_id in ids[begin : begin + RESUME_BATCH]:
+                target = lock_target(target_id)
+                target.failures_in_a_row = 0
+                target.save(update_fields=("failures_in_a_row",))
 
 
 def look_again(scope: Scope, *, now: datetime) -> int:
@@ -104,8 +114,9 @@ def look_again(scope: Scope, *, now: datetime) -> int:
 def _resume_targets(target_ids: list[int], missed: CatchUp, held: str, now: datetime) -> None:
     everything = installation()
     with short_transaction():
-        for target_id in target_ids:
-            target = lock_target(target_id)
+        targets = [lock_target(target_id) for target_id in target_ids]
+        lock_counted_jobs(targets)
+        for target in targets:
             job = job_of(target)
             still = pause_of(job, target, now, everything=everything)
             if still is None and job.retired_at is None:

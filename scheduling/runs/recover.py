@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
-from scheduling.db import short_transaction, update_free
+from scheduling.db import short_transaction
 from scheduling.models import Circuit, Installation, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.run import OPEN_STATES
 from scheduling.runs import ends, pausing, seats
@@ -64,7 +64,9 @@ def _lose_lapsed(now: datetime) -> int:
 
 
 def _skip_late(now: datetime) -> int:
-    late = Run.objects.queued().filter(start_by__lt=now).order_by("start_by")
+    # Who waits for the run before it has time from when that ends, unless its job has named one.
+    counts = Q(waiting_on=None) | Q(job__start_within__isnull=False)
+    late = Run.objects.queued().filter(counts, start_by__lt=now).order_by("start_by")
     skipped = 0
     for run in late.select_related("job")[:BATCH]:
         if run.target_id is None or run.job is None or run.start_by is None:
@@ -89,13 +91,8 @@ def _wake_forgotten(now: datetime) -> int:
         .filter(waiting_on__isnull=False)
         .exclude(waiting_on__state__in=OPEN_STATES)
     )
-    forgotten = list(waiting.values_list("pk", flat=True)[:BATCH])
-    woken = update_free(
-        waiting.filter(pk__in=forgotten).order_by(),
-        waiting_on=None,
-        publish_at=now,
-        published_at=None,
-    )
+    forgotten = waiting.select_related("job").defer("output", "error")[:BATCH]
+    woken = sum(ends.wake(run, now=now) for run in forgotten)
     keys = seats.free_keys_with_waiters()
     return woken + (seats.wake(keys, now=now) if keys else 0)
 

@@ -21,6 +21,7 @@ from scheduling.runs.cursors import (
     begin,
     by_rules,
     job_of,
+    lock_counted_jobs,
     lock_target,
     park,
     schedule_of,
@@ -114,7 +115,7 @@ def _run_first(target: Target, job: Job, at: datetime, *, now: datetime) -> None
         cause=Cause.MANUAL,
         now=now,
         ready_at=at,
-        requested_by="first run",
+        requested_by=make.FIRST_RUN,
     )
     run.save(force_insert=True)
     log.changed(run, "queued")
@@ -243,7 +244,10 @@ def _settle(target: Target, job: Job, now: datetime) -> datetime:
         .values_list("scheduled_at", flat=True)
         .first()
     )
-    end = max(now, taken or now)
+    before = ScheduleStretch.objects.filter(target=target, until__isnull=False)
+    # Another edit, whose time is ahead of ours, may have been first.
+    ended = before.order_by("-until").values_list("until", flat=True).first()
+    end = max(now, taken or now, (ended or now) - now.resolution)
     ScheduleStretch.objects.filter(target=target, until=None).update(until=end + end.resolution)
     return end
 
@@ -262,7 +266,10 @@ def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime)
         target.save(update_fields=CURSOR_FIELDS)
         return
     parked = target.parked
-    begin(target, job, after=after or now, since=now)
+    first = first_run_of(job)
+    # What has not begun yet does not begin by an edit.
+    awaited = first if isinstance(first, datetime) else now
+    begin(target, job, after=max(after or now, awaited), since=now)
     open_runs = Run.objects.open().filter(target=target)
     if parked == Parked.PAUSED or pause_of(job, target, now) is not None:
         park(target, Parked.PAUSED)
@@ -272,8 +279,12 @@ def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime)
 
 
 def lock_targets(targets: QuerySet[Target]) -> list[Target]:
-    """Lock targets one by one in one order; always before their job's row is written."""
-    return [lock_target(pk) for pk in targets.order_by("pk").values_list("pk", flat=True)]
+    """Lock targets one by one in one order, then the jobs among theirs that count their runs;
+    always before a job's row is written.
+    """
+    locked = [lock_target(pk) for pk in targets.order_by("pk").values_list("pk", flat=True)]
+    lock_counted_jobs(locked)
+    return locked
 
 
 def retire(job: Job, *, now: datetime) -> bool:

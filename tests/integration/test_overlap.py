@@ -158,15 +158,15 @@ def test_of_several_fires_due_together_the_newest_stands() -> None:
     assert target.skipped_for_overlap == 3
 
 
-def test_cancel_leaves_what_somebody_asked_for() -> None:
-    target, _ = busy(overlap="cancel")
+def test_cancel_leaves_what_somebody_asked_for_and_goes_before_it() -> None:
+    target, before = busy(overlap="cancel")
     by_hand = runs.trigger(target.job, by="ann", now=NOW - SECOND)
 
     claim()
 
     by_hand.refresh_from_db()
     assert by_hand.state == State.QUEUED
-    assert outcome(NOW) == (State.QUEUED, "", by_hand.pk)
+    assert outcome(NOW) == (State.QUEUED, "", before.pk)
 
 
 def test_a_kill_may_follow_a_wish_to_stop() -> None:
