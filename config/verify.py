@@ -15,6 +15,8 @@ from pathlib import Path
 from config.problem import Problem
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Each of the two has a database server and a broker of its own.
+IN_PARALLEL = ("--numprocesses", "2")
 
 # Nothing of it is secret: it is what `check --deploy` is asked about.
 PRODUCTION = {
@@ -51,11 +53,13 @@ def all_steps(environ: dict[str, str]) -> dict[str, tuple[list[str], dict[str, s
             [*manage, "check", "--deploy", "--fail-level", "WARNING"],
             environ | PRODUCTION,
         ),
-        "tests": (python("pytest"), environ),
+        "tests": ([*python("pytest"), *IN_PARALLEL, "tests/unit", "tests/integration"], environ),
         "tests on PostgreSQL": (
-            [*python("pytest"), "tests/integration"],
+            [*python("pytest"), *IN_PARALLEL, "tests/integration"],
             environ | {"JOBS_TEST_DB": "postgres"},
         ),
+        # One after another: these start processes of their own, and measure.
+        "tests of processes": ([*python("pytest"), "tests/acceptance", "tests/browser"], environ),
     }
 
 

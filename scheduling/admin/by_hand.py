@@ -111,7 +111,7 @@ class BackfillForm(KeyedForm):
         max_value=1000,
         initial=1,
         label="Ready at once",
-        help_text="More than one of a target run side by side only if they run beside others",
+        help_text="Runs of one target wait for one another, unless they may run beside others",
         widget=UnfoldAdminIntegerFieldWidget,
     )
 

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
 
 from scheduling import clock, ledger, runs, sync
-from scheduling.admin import display, ledger_page, overview, saving
+from scheduling.admin import by_hand, display, ledger_page, overview, saving
 from scheduling.admin.base import (
     ChangeList,
     ModelAdmin,
@@ -256,6 +256,9 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
         return [
             own("preview/", require_GET(self.preview_view), "job_preview"),
             own("<int:pk>/ledger/", ledger_page.view, "job_ledger"),
+            own("<int:pk>/run-by-hand/", by_hand.run_view, "job_run_by_hand"),
+            own("<int:pk>/backfill/", by_hand.backfill_view, "job_backfill"),
+            own("<int:pk>/backfill/<uuid:backfill>/", by_hand.made_view, "job_backfill_made"),
             own("<int:pk>/reset/", self.reset_view, "job_reset"),
             own("<int:pk>/retire/", require_POST(self.retire_view), "job_retire"),
             own("pause-everything/", pause_everything, "pause_everything"),
