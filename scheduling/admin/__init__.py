@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from scheduling.admin import jobs, notifications, periodic, resources, runs, users
+from scheduling.admin import (
+    calendars,
+    circuits,
+    jobs,
+    notifications,
+    periodic,
+    resources,
+    runs,
+    users,
+)
 
-__all__ = ["jobs", "notifications", "periodic", "resources", "runs", "users"]
+__all__ = [
+    "calendars",
+    "circuits",
+    "jobs",
+    "notifications",
+    "periodic",
+    "resources",
+    "runs",
+    "users",
+]
 
 admin.site.index_template = "scheduling/home.html"
 admin.site.index_title = "Home"

@@ -13,8 +13,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scheduling import ledger
+from scheduling.admin.saving import in_form
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Run, State
+from scheduling.models.base import Pausable
+from scheduling.runs.scopes import told
+
+# What holds a job or a target: the scope's name in a sentence, and the scope.
+Hold = tuple[str, Pausable]
 
 NOTHING = format_html('<span class="bk-subtle">{}</span>', "-")
 
@@ -151,13 +157,13 @@ def schedule_words(text: str, *, follows: Sequence[str] = ()) -> str:
         return text
 
 
-def marks(job: Job, now: datetime, *, is_running: bool) -> SafeString:
+def marks(job: Job, held: Hold | None, *, is_running: bool) -> SafeString:
     """Small badges for what an operator should not overlook beside the state."""
     shown: list[SafeString] = []
-    if is_running and job.is_paused(now):  # otherwise the state says it
-        shown.append(badge("paused", "amber", f"by {job.paused_by}: {job.pause_reason}"))
+    if is_running and held is not None:  # otherwise the state says it
+        shown.append(badge("paused", "amber", told(*held)))
     if job.overrides:
-        fields = ", ".join(sorted(job.overrides))
+        fields = ", ".join(sorted(map(in_form, job.overrides)))
         shown.append(badge(f"{len(job.overrides)} overridden", "blue", f"Set here: {fields}"))
     return format_html_join(" ", "{}", ((each,) for each in shown))
 

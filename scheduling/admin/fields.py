@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from unfold.widgets import (
     UnfoldAdminExpandableTextareaWidget,
+    UnfoldAdminPasswordToggleWidget,
     UnfoldAdminTextInputWidget,
 )
 
@@ -174,6 +175,17 @@ class LinesField(forms.CharField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool((initial or []) != self.to_python(data))
+
+
+class SecretField(forms.CharField):
+    """A text that stands behind dots; whoever may change it can have it shown."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # "off" is not obeyed: a browser would fill in the password of this site.
+        widget = UnfoldAdminPasswordToggleWidget(
+            attrs={"autocomplete": "new-password"}, render_value=True
+        )
+        super().__init__(widget=widget, **kwargs)
 
 
 class EmailLinesField(LinesField):

@@ -10,9 +10,21 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 
-from scheduling import clock
-from scheduling.admin.base import is_id
+from scheduling import clock, ledger
+from scheduling.admin.base import M, is_id
 from scheduling.models import Job, Run, Target
+
+
+def held(queryset: QuerySet[M], *scopes: str) -> QuerySet[M]:
+    """Those that a pause holds: one of everything, or of a scope, given as a lookup's beginning."""
+    now = clock.now()
+    if ledger.everything_paused(now):
+        return queryset
+    paused = Q()
+    for scope in scopes:
+        unended = Q(**{f"{scope}paused_until": None}) | Q(**{f"{scope}paused_until__gt": now})
+        paused |= unended & Q(**{f"{scope}paused_at__isnull": False})
+    return queryset.filter(paused)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -44,8 +56,7 @@ class StateFilter(admin.SimpleListFilter):
                 running = Run.objects.running().filter(job=OuterRef("pk"))
                 return queryset.filter(Exists(running))
             case "paused":
-                unended = Q(paused_until__isnull=True) | Q(paused_until__gt=clock.now())
-                return queryset.filter(unended, paused_at__isnull=False)
+                return held(queryset, "", "circuit__")
             case "broken":
                 return queryset.exclude(schedule_error="")
             case "overridden":

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
 
 from scheduling import clock, ledger, runs, sync
-from scheduling.admin import by_hand, display, ledger_page, overview, saving
+from scheduling.admin import by_hand, display, ledger_page, overview, preview, saving
 from scheduling.admin.base import (
     ChangeList,
     ModelAdmin,
@@ -30,7 +30,8 @@ from scheduling.admin.filters import QueueFilter, StateFilter
 from scheduling.admin.forms import JobForm
 from scheduling.admin.installation import pause_everything, resume_everything
 from scheduling.admin.operations import Operations
-from scheduling.declarations import row_jobs
+from scheduling.declarations import columns, row_jobs
+from scheduling.errors import SchedulingError
 from scheduling.models import FollowUp, Job, Run, State
 from scheduling.models.job import DeclaredIn, Kind
 from scheduling.sync.rules import cycle_through
@@ -42,10 +43,10 @@ class JobChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         facts = ledger.facts_of(self.result_list)
-        all_paused = ledger.everything_paused(clock.now())
+        everything = runs.installation()
         for job in self.result_list:
             job.facts = facts[job.pk]
-            job.all_paused = all_paused
+            job.everything = everything
 
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
     )
     list_display_links = ("name_and_task",)
     list_filter = (StateFilter, "declared_in", QueueFilter)
+    list_select_related = ("circuit",)
     list_fullwidth = True
     list_disable_select_all = True
     list_per_page = 50
@@ -122,30 +124,37 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
     conditional_fields = {
         "task": "typeof kind === 'undefined' || kind === 'task'",
         "command": "typeof kind === 'undefined' || kind === 'command'",
+        "program": "kind === 'argv'",
+        "internal": "typeof kind === 'undefined' || kind === 'command'",
+        "first_run_at": "first_run === 'at'",
     }
     fieldsets = (
         ("What runs", {
             "classes": ("tab",),
             "fields": (
-                "name", "description", "kind", "task", "command", "internal", "args", "kwargs",
-                "scheduled_at_argument", "options",
+                "name", "description", "kind", "task", "command", "program", "internal", "args",
+                "kwargs", "scheduled_at_argument", "options",
             ),
         }),
         ("Schedule", {
             "classes": ("tab",),
-            "fields": ("schedule", "starts_at", "ends_at", "runs_left"),
+            "fields": (
+                "schedule", "first_run", "first_run_at", "calendar", "clock_change", "starts_at",
+                "ends_at", "runs_left",
+            ),
         }),
         ("Policies", {
             "classes": ("tab",),
             "fields": (
-                "catch_up", "catch_up_window", "overlap", "start_within", "retries",
-                "retry_delay", "retry_delay_max", "rerun_if_lost", "locks", "lock_resource",
+                "catch_up", "catch_up_window", "overlap", "queue_limit", "start_within", "retries",
+                "retry_delay", "retry_delay_max", "rerun_if_lost", "pause_after", "circuit",
+                "locks", "lock_resource",
             ),
         }),
         ("Limits", {"classes": ("tab",), "fields": ("soft_limit", "hard_limit")}),
         ("Alerts", {
             "classes": ("tab",),
-            "fields": ("notify_on_success", "notify_still_failing", "recipients"),
+            "fields": ("notify_on_success", "notify_still_failing", "recipients", "ping_url"),
         }),
     )  # fmt: skip
 
@@ -159,13 +168,21 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        return [] if obj is None else saving.fixed_fields(obj)
+        if obj is None:
+            return []
+        fixed = saving.fixed_fields(obj)
+        return [*fixed, "first_run_at", *(["program"] if "kind" in fixed else [])]
 
     def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> Any:
-        """Without what can mean nothing for this job."""
-        if obj is None or "kind" not in self.get_readonly_fields(request, obj):
-            return self.fieldsets
-        idle = {"command"} if obj.kind == Kind.TASK else {"task"}
+        """Without what can mean nothing for this job, and what this person must not see."""
+        idle: set[str] = set()
+        fixed = self.get_readonly_fields(request, obj)
+        if obj is not None:
+            idle.add("first_run_at")
+            if "kind" in fixed:
+                idle |= {"program", "command" if obj.kind == Kind.TASK else "task"}
+        if "ping_url" in fixed or not self.has_change_permission(request, obj):
+            idle |= {name for name in columns.SECRET if obj is not None}
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in idle]})
             for title, options in self.fieldsets
@@ -191,7 +208,7 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
     @admin.display(description="next fire")
     def next_fire(self, job: Any) -> SafeString:
         fire = job.facts.next_fire_at
-        if fire is None or job.is_paused(fire):
+        if fire is None or runs.pause_of(job, None, fire, everything=job.everything):
             return display.NOTHING
         return display.moment(fire, clock.now())
 
@@ -212,11 +229,12 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
     @admin.display(description="state")
     def health(self, job: Any) -> SafeString:
         now = clock.now()
-        state = overview.health_badge(job, job.facts, all_paused=job.all_paused, now=now)
+        held = runs.pause_of(job, None, now, everything=job.everything)
+        state = overview.health_badge(job, job.facts, held=held)
         return format_html(
             '<span class="bk-badges bk-tight">{} {}</span>',
             state,
-            display.marks(job, now, is_running=job.facts.running > 0),
+            display.marks(job, held, is_running=job.facts.running > 0),
         )
 
     @admin.display(description="declared in", ordering="declared_in")
@@ -275,11 +293,12 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
         return ""
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
-        """The sentence and the next fires of a text, while it is being typed."""
-        if not self.has_view_permission(request):
+        """The sentence, the next fires and the clashes of a schedule, while it is being typed."""
+        may_see = self.has_view_permission(request)
+        if not may_see and not self.has_add_permission(request):
             raise PermissionDenied
-        preview = overview.preview(request.GET.get("text", "")[:1000], request.GET.get("name", ""))
-        return TemplateResponse(request, "scheduling/preview.html", preview)
+        shown = preview.preview(request.GET, may_see_jobs=may_see)
+        return TemplateResponse(request, "scheduling/preview.html", shown)
 
     def reset_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask which overridden fields go back to what the code says, then do it."""
@@ -299,9 +318,14 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
             return TemplateResponse(request, "scheduling/reset.html", context)
         for name in request.POST.getlist("field"):
             if name in job.overrides:
-                sync.reset_override(job, name, now=clock.now())
-                self.log_change(request, job, f"Reset to code: {name}")
-                self.message_user(request, f"{name} is what the code says again", messages.SUCCESS)
+                told = saving.in_form(name)
+                try:
+                    sync.reset_override(job, name, now=clock.now())
+                except SchedulingError as error:
+                    self.message_user(request, f"{told}: {error}", messages.ERROR)
+                    continue
+                self.log_change(request, job, f"Reset to code: {told}")
+                self.message_user(request, f"{told} is what the code says again", messages.SUCCESS)
         return HttpResponseRedirect(display.job_url(job.pk))
 
     def retire_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -13,14 +13,17 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from scheduling import clock, ledger, parse
+from scheduling import clock, ledger, runs
 from scheduling.admin import display
-from scheduling.declarations import row_jobs
-from scheduling.declarations.columns import as_text
+from scheduling.admin.saving import in_form
+from scheduling.declarations import columns, row_jobs
 from scheduling.errors import InvalidSchedule
 from scheduling.ledger import JobFacts, JobState
-from scheduling.models import FollowUp, Job, Run, Target
+from scheduling.models import Circuit, FollowUp, Job, Resource, Run, Target
+from scheduling.models.base import Pausable
 from scheduling.models.job import DeclaredIn
+from scheduling.runs.cursors import by_rules
+from scheduling.runs.scopes import told
 from scheduling.schedules import Schedule
 
 NEXT_FIRES = 5
@@ -55,7 +58,7 @@ class Overview:
     has_plain_target: bool
     is_paused: bool
     is_row_disabled: bool
-    pause: SafeString | None
+    pauses: list[SafeString]
     follow_ups: list[FollowUp]
     follows: list[FollowUp]
     overrides: int
@@ -69,7 +72,8 @@ class Overview:
 def of(job: Job, request: HttpRequest) -> Overview:
     now = clock.now()
     facts = ledger.facts_of([job])[job.pk]
-    all_paused = ledger.everything_paused(now)
+    everything = runs.installation()
+    held = runs.pause_of(job, None, now, everything=everything)
     plain = Target.objects.filter(job=job, key="").first()
     schedule, problem = _read(job)
     may_see = request.user.has_perm
@@ -80,13 +84,13 @@ def of(job: Job, request: HttpRequest) -> Overview:
     )
     return Overview(
         job=job,
-        health=health_badge(job, facts, all_paused=all_paused, now=now),
+        health=health_badge(job, facts, held=held),
         sentence="" if problem else ledger.sentence_of(job, facts),
         problem=problem,
         clock=timezone.get_current_timezone_name(),
         zone=zone_of(schedule),
         fires=[display.moment(fire, now) for fire in next_fires(job, plain, schedule)],
-        no_fires=_why_no_fires(job, plain, facts, all_paused, now),
+        no_fires=_why_no_fires(job, plain, facts, is_held=held is not None),
         last_runs=_last_runs(job, now) if may_see("scheduling.view_run") else [],
         failing_since=None if failing is None else display.moment(failing.failing_since, now),
         last_error=last_error(job) if may_see("scheduling.view_run_output") else "",
@@ -94,7 +98,7 @@ def of(job: Job, request: HttpRequest) -> Overview:
         has_plain_target=plain is not None and plain.retired_at is None,
         is_paused=job.is_paused(now),
         is_row_disabled=job.paused_by == row_jobs.BY,
-        pause=pause_text(job, now) if job.is_paused(now) else None,
+        pauses=pauses_of(job, None, now),
         follow_ups=list(job.follow_ups.select_related("follower")),
         follows=list(job.follows.select_related("job")),
         overrides=len(job.overrides),
@@ -106,17 +110,17 @@ def of(job: Job, request: HttpRequest) -> Overview:
     )
 
 
-def health_badge(job: Job, facts: JobFacts, *, all_paused: bool, now: datetime) -> SafeString:
+def health_badge(job: Job, facts: JobFacts, *, held: display.Hold | None) -> SafeString:
     """The derived state; and that it is failing, where the state speaks of something else."""
     if job.retired_at is not None:
         return display.badge("Retired", "grey", "No longer declared; its history is kept")
     if job.schedule_error:
         return display.badge("Schedule error", "red", job.schedule_error)
-    state = ledger.derive_state(job, facts, paused=all_paused or job.is_paused(now))
+    state = ledger.derive_state(job, facts, paused=held is not None)
     tone = "blue" if facts.running else TONES[state]
     title = f"{facts.running} running, {facts.queued} queued"
-    if state is JobState.STOPPED and job.is_paused(now):
-        title = f"Paused by {job.paused_by}: {job.pause_reason}"
+    if state is JobState.STOPPED and held is not None:
+        title = told(*held)
     shown = display.badge(state.value, tone, title)
     if facts.failing and state is not JobState.FAILED:
         return format_html("{} {}", shown, display.badge("Failing", "red"))
@@ -133,28 +137,9 @@ def next_fires(job: Job, target: Target | None, schedule: Schedule | None) -> li
         if fire is None or (job.ends_at is not None and fire > job.ends_at):
             break
         fires.append(fire)
-    return [fire for fire in fires if not job.is_paused(fire)][: job.runs_left]
-
-
-def preview(text: str, name: str) -> dict[str, Any]:
-    """What a text that is being typed would mean; `name` draws `H` and `spread`."""
-    now = clock.now()
-    try:
-        schedule = parse(" ".join(text.split()))
-    except InvalidSchedule as error:
-        return {"problem": str(error)}
-    fires: list[datetime] = []
-    while len(fires) < NEXT_FIRES:
-        fire = schedule.next(fires[-1] if fires else now, name=name)
-        if fire is None:
-            break
-        fires.append(fire)
-    return {
-        "sentence": schedule.sentence(),
-        "text": str(schedule),
-        "fires": [display.moment(fire, now) for fire in fires],
-        "over": schedule.is_anchored and not fires,
-    }
+    scopes = [scope for _, scope in runs.scopes_of(job, target)]
+    free = [fire for fire in fires if not any(scope.is_paused(fire) for scope in scopes)]
+    return free[: job.runs_left]
 
 
 def zone_of(schedule: Schedule | None) -> str:
@@ -164,13 +149,14 @@ def zone_of(schedule: Schedule | None) -> str:
 def overrides(job: Job, now: datetime) -> list[dict[str, Any]]:
     """Each overridden field: its value, the code's, who and when."""
     rows = []
-    for name, mark in sorted(job.overrides.items()):
+    for column, mark in sorted(job.overrides.items()):
         at = parse_datetime(str(mark.get("at") or ""))
         rows.append(
             {
-                "name": name,
-                "value": as_text(getattr(job, name, None)),
-                "code": as_text(mark.get("code")),
+                "column": column,
+                "name": in_form(column),
+                "value": columns.shown(column, getattr(job, column, None)),
+                "code": columns.shown(column, mark.get("code")),
                 "by": mark.get("by"),
                 "at": display.moment(at, now),
             }
@@ -178,14 +164,32 @@ def overrides(job: Job, now: datetime) -> list[dict[str, Any]]:
     return rows
 
 
-def pause_text(paused: Any, now: datetime) -> SafeString:
+def pauses_of(job: Job, target: Target | None, now: datetime) -> list[SafeString]:
+    """Tell every pause that holds a job or one of its targets, the widest first."""
+    return [
+        pause_text(scope, now, held=format_html("{}: ", _scope_link(name, scope)))
+        for name, scope in runs.scopes_of(job, target)
+        if scope.is_paused(now)
+    ]
+
+
+def _scope_link(name: str, scope: Pausable) -> SafeString | str:
+    if isinstance(scope, Circuit | Resource):
+        url = reverse(f"admin:scheduling_{scope._meta.model_name}_change", args=(scope.pk,))
+        return display.link(url, name)
+    return name
+
+
+def pause_text(paused: Any, now: datetime, *, held: str = "") -> SafeString:
     until = (
         "until somebody resumes it"
         if paused.paused_until is None
         else format_html("until {}", display.moment(paused.paused_until, now))
     )
     return format_html(
-        "Paused by {} {}, {}: <q>{}</q>",
+        "{}{} by {} {}, {}: <q>{}</q>",
+        held,
+        "paused" if held else "Paused",
         paused.paused_by or "somebody",
         display.relative(paused.paused_at, now),
         until,
@@ -206,17 +210,15 @@ def last_line(text: str) -> str:
 
 def _read(job: Job) -> tuple[Schedule | None, str]:
     try:
-        return job.parsed_schedule(), job.schedule_error
+        return by_rules(job.schedule, job), job.schedule_error
     except InvalidSchedule as error:
         return None, str(error)
 
 
-def _why_no_fires(
-    job: Job, plain: Target | None, facts: JobFacts, all_paused: bool, now: datetime
-) -> str:
+def _why_no_fires(job: Job, plain: Target | None, facts: JobFacts, *, is_held: bool) -> str:
     if job.retired_at is not None:
         return "It is retired and fires no more."
-    if all_paused or job.is_paused(now):
+    if is_held:
         return "Nothing while it is paused."
     if facts.own_schedules:
         return "None of its own: look at its targets."

@@ -9,25 +9,28 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from scheduling import clock, ledger, runs
-from scheduling.admin import display, overview
+from scheduling.admin import display, overview, shared
 from scheduling.admin.base import ChangeList, ModelAdmin, NeverCounted, SmallJson
-from scheduling.admin.filters import JobFilter
+from scheduling.admin.filters import JobFilter, held
 from scheduling.admin.forms import ResourceForm, TargetForm
 from scheduling.admin.operations import Operations
+from scheduling.admin.pausing import Pauses
 from scheduling.declarations.columns import as_text
 from scheduling.models import Resource, Run, State, Target
+from scheduling.runs.scopes import told
 
 
 @admin.register(Resource)
-class ResourceAdmin(NeverCounted, SmallJson, ModelAdmin[Resource]):
+class ResourceAdmin(Pauses[Resource], NeverCounted, SmallJson, ModelAdmin[Resource]):
     form = ResourceForm
-    list_display = ("key", "description", "labels_shown", "last_seen")
+    change_form_template = "scheduling/shared_form.html"
+    list_display = ("key", "description", "labels_shown", "standing", "last_seen")
     search_fields = ("key", "description")
     fields = ("key", "description", "labels", "first_seen_at", "last_seen_at")
     readonly_fields = ("first_seen_at", "last_seen_at")
@@ -37,6 +40,10 @@ class ResourceAdmin(NeverCounted, SmallJson, ModelAdmin[Resource]):
         if not resource.labels:
             return display.NOTHING
         return format_html("{}", as_text(resource.labels))
+
+    @admin.display(description="state", ordering="paused_at")
+    def standing(self, resource: Resource) -> SafeString:
+        return shared.standing(resource)
 
     @admin.display(description="last seen", ordering="last_seen_at")
     def last_seen(self, resource: Resource) -> SafeString:
@@ -48,6 +55,24 @@ class ResourceAdmin(NeverCounted, SmallJson, ModelAdmin[Resource]):
 
     def get_fields(self, request: HttpRequest, obj: Resource | None = None) -> Any:
         return self.fields if obj is not None else self.fields[:3]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        resource = self.get_object(request, object_id)
+        if resource is not None and self.has_view_permission(request, resource):
+            url = reverse("admin:scheduling_target_changelist", query={"q": resource.key})
+            page = shared.page_of(request, resource) | {
+                "links": [display.link(url, "Its targets")]
+                if request.user.has_perm("scheduling.view_target")
+                else []
+            }
+            extra_context = {**(extra_context or {}), "page": page}
+        return super().change_view(request, object_id, form_url, extra_context)
 
 
 class TargetStateFilter(admin.SimpleListFilter):
@@ -64,7 +89,8 @@ class TargetStateFilter(admin.SimpleListFilter):
             case "failing":
                 return queryset.filter(retired_at__isnull=True, failing_since__isnull=False)
             case "paused":
-                return queryset.filter(retired_at__isnull=True, paused_at__isnull=False)
+                in_use = queryset.filter(retired_at__isnull=True)
+                return held(in_use, "", "job__", "job__circuit__", "resource__")
         return queryset.filter(retired_at__isnull=True)
 
 
@@ -74,8 +100,10 @@ class TargetChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         follows = ledger.follows_of({target.job_id for target in self.result_list})
+        everything = runs.installation()
         for target in self.result_list:
             target.follows = follows.get(target.job_id, ())
+            target.everything = everything
 
 
 @admin.register(Target)
@@ -100,7 +128,7 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
-        return super().get_queryset(request).select_related("job", "resource")
+        return super().get_queryset(request).select_related("job__circuit", "resource")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Target | None = None) -> list[str]:
         if obj is None:
@@ -134,21 +162,22 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         )
 
     @admin.display(description="next fire", ordering="next_fire_at")
-    def next_fire(self, target: Target) -> SafeString:
+    def next_fire(self, target: Any) -> SafeString:
         if target.next_fire_at is None and target.parked:
             return display.badge(target.get_parked_display(), "amber")
         fire = target.next_fire_at
-        if fire is None or target.is_paused(fire) or target.job.is_paused(fire):
+        if fire is None or runs.pause_of(target.job, target, fire, everything=target.everything):
             return display.NOTHING
         return display.moment(fire, clock.now())
 
     @admin.display(description="state", ordering="failing_since")
-    def standing(self, target: Target) -> SafeString:
+    def standing(self, target: Any) -> SafeString:
         now = clock.now()
         if target.retired_at is not None:
             return display.badge("retired")
-        if target.is_paused(now):
-            return display.badge("paused", "amber", f"by {target.paused_by}: {target.pause_reason}")
+        everything = getattr(target, "everything", None)
+        if held := runs.pause_of(target.job, target, now, everything=everything):
+            return display.badge("paused", "amber", told(*held))
         if target.failing_since is not None:
             return format_html(
                 "{} {}",
@@ -180,6 +209,7 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
     def _page(self, request: HttpRequest, target: Target) -> dict[str, Any]:
         now = clock.now()
         retired = target.retired_at is not None
+        pauses = overview.pauses_of(target.job, target, now)
         times = ("next_fire_at", "last_scheduled_at", "last_started_at", "last_ended_at",
                  "last_succeeded_at", "last_skipped_at", "failing_since")  # fmt: skip
         return {
@@ -194,9 +224,11 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
                 (name.removesuffix("_at").replace("_", " "), display.moment(value, now))
                 for name in times
                 if (value := getattr(target, name)) is not None
+                and not (pauses and name == "next_fire_at")
             ],
             "parked": target.get_parked_display() if target.parked else "",
-            "pause": overview.pause_text(target, now) if target.is_paused(now) else "",
+            "is_paused": target.is_paused(now),
+            "pauses": pauses,
             "runs_url": display.runs_url(target__id__exact=target.pk),
             "may_run": self.has_trigger_permission(request) and not retired,
             "may_pause": self.has_pause_permission(request) and not retired,

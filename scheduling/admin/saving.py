@@ -9,11 +9,11 @@ from typing import Any
 from scheduling import runs, sync
 from scheduling.declarations import columns
 from scheduling.declarations.rows import ROW_FIELDS
-from scheduling.models import Job
+from scheduling.models import Calendar, Circuit, Job
 from scheduling.models.job import DeclaredIn
 
-# Runs carry the name, and `H` and `spread` schedules are drawn from it.
-IDENTITY = {"name"}
+# Runs carry the name, and `H` and `spread` schedules are drawn from it; the first run is past.
+IDENTITY = {"name", "first_run"}
 # Said by the operator alone: no declaration has them.
 UNDECLARED = ("lock_resource",)
 EDITABLE = (*columns.FIELDS, "runs_left", *UNDECLARED)
@@ -21,8 +21,17 @@ EDITABLE = (*columns.FIELDS, "runs_left", *UNDECLARED)
 OF_THE_ROW = {*ROW_FIELDS, "runs_left"}
 
 
+def in_form(column: str) -> str:
+    """Give the form's name of a column."""
+    return columns.DECLARED_AS.get(column, column)
+
+
 def fixed_fields(job: Job) -> list[str]:
-    """The fields of this job that the admin shows and does not change."""
+    """The fields of this job that the admin shows and does not change, as forms name them."""
+    return [in_form(column) for column in _fixed(job)]
+
+
+def _fixed(job: Job) -> list[str]:
     if job.retired_at is not None:
         return [*IDENTITY, *EDITABLE]
     fixed = set(IDENTITY)
@@ -44,13 +53,22 @@ def change(
     job: Job, values: Mapping[str, Any], changed: Sequence[str], *, by: str, now: datetime
 ) -> None:
     """Write the changed fields. `job` may already carry them: the stored row decides."""
-    fixed = fixed_fields(job)
+    fixed = _fixed(job)
     # The form empties what another kind would run, whether it was touched or not.
-    names = {*changed, "task", "command"} if "kind" in changed else set(changed)
-    wanted = {name: values[name] for name in EDITABLE if name in names and name not in fixed}
+    names = {*changed, "task", "command"} if {"kind", "program"} & {*changed} else {*changed}
+    wanted = {
+        column: _stored(values[in_form(column)])
+        for column in EDITABLE
+        if in_form(column) in names and column not in fixed
+    }
     stored = Job.objects.get(pk=job.pk)
     if stored.declared_in != DeclaredIn.ADMIN:
-        for name in [name for name in wanted if name not in UNDECLARED]:
-            sync.set_override(stored, name, wanted.pop(name), by=by, now=now)
+        said = {column: wanted.pop(column) for column in [*wanted] if column not in UNDECLARED}
+        # Together: a schedule may fit its new calendar only, and not the old one.
+        sync.set_overrides(stored, said, by=by, now=now)
     # Together: what to run is one decision over several columns.
     columns.write(stored, wanted, now=now)
+
+
+def _stored(value: Any) -> Any:
+    return value.name if isinstance(value, Calendar | Circuit) else value

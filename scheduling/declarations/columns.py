@@ -110,13 +110,14 @@ def as_text(value: Any) -> str:
 def difference(job: Job, wanted: Mapping[str, Any]) -> list[str]:
     """Lines `field: old -> new` for the columns that differ."""
     return [
-        f"{field}: {_shown(field, getattr(job, field))} -> {_shown(field, value)}"
+        f"{field}: {shown(field, getattr(job, field))} -> {shown(field, value)}"
         for field, value in wanted.items()
         if getattr(job, field) != value
     ]
 
 
-def _shown(field: str, value: Any) -> str:
+def shown(field: str, value: Any) -> str:
+    """Give a column's value for everybody's eyes."""
     return "***" if field in SECRET and value else as_text(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scheduling.sync.engine import SyncResult, declarations_hash, sync, sync_at_beat_start
 from scheduling.sync.migrated import after_migrate
-from scheduling.sync.overrides import reset_override, set_override
+from scheduling.sync.overrides import reset_override, set_override, set_overrides
 
 __all__ = [
     "SyncResult",
@@ -12,6 +12,7 @@ __all__ = [
     "declarations_hash",
     "reset_override",
     "set_override",
+    "set_overrides",
     "sync",
     "sync_at_beat_start",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -30,23 +31,29 @@ SETTABLE = (*FIELDS, "runs_left")
 
 
 def set_override(job: Job, field: str, value: Any, *, by: str, now: datetime) -> None:
-    """Set a field of a job by hand. A value equal to the code's is no override.
+    """Set a field of a job by hand, as `set_overrides` does."""
+    set_overrides(job, {field: value}, by=by, now=now)
+
+
+def set_overrides(job: Job, values: Mapping[str, Any], *, by: str, now: datetime) -> None:
+    """Set fields of a job by hand, together. A value equal to the code's is no override.
 
     The number of runs that the code declares begins the count anew. Jobs that no code declares
     are simply edited. Raises InvalidDeclaration for a field or value that cannot be set,
     InvalidSchedule for a schedule that cannot be read.
     """
-    value = _clean(job, field, value)
+    cleaned = {field: _clean(job, field, value) for field, value in values.items()}
     with transaction.atomic():
-        stored = _locked(job, field)
+        stored = _locked(job, *cleaned)
         overrides = dict(stored.overrides)
         if stored.declared_in in CODE:
-            code = _code_of(stored, field)
-            if as_json(value) == code:
-                overrides.pop(field, None)
-            else:
-                overrides[field] = {"code": code, "by": by, "at": now.isoformat()}
-        write(stored, {"overrides": overrides, field: value}, now=now)
+            for field, value in cleaned.items():
+                code = _code_of(stored, field)
+                if as_json(value) == code:
+                    overrides.pop(field, None)
+                else:
+                    overrides[field] = {"code": code, "by": by, "at": now.isoformat()}
+        write(stored, {"overrides": overrides, **cleaned}, now=now)
     job.refresh_from_db()
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from scheduling import clock, sync
+from scheduling import clock, runs, sync
 from scheduling.admin import choices
-from scheduling.models import FollowUp, Job, Target
+from scheduling.models import FollowUp, Job, Run, Target
 from scheduling.models.job import DeclaredIn
+from scheduling.policies import Overlap
+from tests.factories import make_job
 from tests.integration.admin_pages import declared, errors_of, log_in, page, saved, text_of
 
 pytestmark = pytest.mark.django_db
@@ -173,3 +177,155 @@ def test_times_are_shown_in_the_projects_zone(editor: Client, settings: Settings
     job = declared(schedule="cron 0 3 * * * tz Asia/Tokyo")
     overview = editor.get(page("scheduling_job_change", job.pk)).context["overview"]
     assert all(" 03:00 " in fire for fire in overview.fires)
+
+
+# --- what it runs, and the first time
+
+
+@pytest.fixture
+def script(tmp_path: Path, settings: Settings) -> str:
+    file = tmp_path / "report"
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o755)
+    settings.JOBS_PROGRAMS = (str(file),)
+    return str(file)
+
+
+def test_programs_are_offered_only_if_some_are_allowed(editor: Client, settings: Settings) -> None:
+    def kinds() -> list[str]:
+        form = editor.get(page("scheduling_job_add")).context["adminform"].form
+        return [value for value, _ in form.fields["kind"].choices]
+
+    settings.JOBS_PROGRAMS = ()
+    assert kinds() == ["task", "command"]
+    settings.JOBS_PROGRAMS = ("/opt/reports/*",)
+    assert kinds() == ["task", "command", "argv"]
+
+
+def test_a_program_is_scheduled_and_edited_in_the_admin(editor: Client, script: str) -> None:
+    response = saved(editor, None, name="r", kind="argv", program=script, schedule="every 1h")
+    assert response.status_code == 302, errors_of(response)
+    job = Job.objects.get(name="r")
+    assert (job.kind, job.command, job.task) == ("argv", script, "")
+    response = saved(editor, job, args='["--day", "1"]')
+    assert response.status_code == 302, errors_of(response)
+    job.refresh_from_db()
+    assert (job.kind, job.command, job.args) == ("argv", script, ["--day", "1"])
+    saved(editor, job, kind="command", command="clearsessions")
+    job.refresh_from_db()
+    assert (job.kind, job.command) == ("command", "clearsessions")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"program": "/bin/sh"}, "program", "JOBS_PROGRAMS"),
+        ({"program": "reports/x"}, "program", "absolute path"),
+        ({"program": ""}, "program", "Choose the program"),
+        ({"args": "[1]"}, "args", "takes texts"),
+    ],
+)
+def test_a_program_that_may_not_run_is_an_error_at_its_field(
+    changes: dict[str, str], field: str, said: str, script: str, editor: Client
+) -> None:
+    given = {"name": "r", "kind": "argv", "program": script, "schedule": "every 1h"}
+    assert said in errors_of(saved(editor, None, **given | changes))[field][0]
+    assert not Job.objects.filter(name="r").exists()
+
+
+def test_a_job_from_a_crontab_stays_one_when_it_is_edited(editor: Client) -> None:
+    options = {"crontab": "abc123 host", "queue": "slow"}
+    job = make_job("tidy", kind="command", command="clearsessions", options=options)
+    form = editor.get(page("scheduling_job_change", job.pk)).context["adminform"].form
+    assert form["options"].value() == '{"queue": "slow"}'
+    response = saved(editor, job, options='{"queue": "fast"}', retries="2")
+    assert response.status_code == 302, errors_of(response)
+    job.refresh_from_db()
+    assert (job.retries, job.options) == (2, {"crontab": "abc123 host", "queue": "fast"})
+    forged = saved(editor, job, options='{"crontab": "another"}')
+    assert "no such option" in errors_of(forged)["options"][0]
+
+
+@pytest.mark.parametrize("first", ["next", "now", "at"])
+def test_a_new_job_runs_first_when_it_was_asked_to(first: str, editor: Client) -> None:
+    response = saved(
+        editor,
+        None,
+        name="tidy",
+        kind="command",
+        command="clearsessions",
+        schedule="every 1h",
+        first_run=first,
+        first_run_at="2099-01-01T00:00:00",
+    )
+    assert response.status_code == 302, errors_of(response)
+    job = Job.objects.get(name="tidy")
+    runs_made = [run.scheduled_at.year for run in Run.objects.all()]
+    if first == "at":
+        assert job.first_run == "2099-01-01T00:00:00+00:00"
+        assert runs_made == [2099]
+    else:
+        assert job.first_run == first
+        assert len(runs_made) == (first == "now")
+    form = editor.get(page("scheduling_job_change", job.pk)).context["adminform"].form
+    assert "first_run" not in form.fields
+
+
+@pytest.mark.parametrize("at", ["", "2001-01-01T00:00:00"])
+def test_the_first_run_lies_ahead(at: str, editor: Client) -> None:
+    given = {"name": "tidy", "kind": "command", "command": "clearsessions"}
+    refused = saved(editor, None, **given, first_run="at", first_run_at=at)
+    assert "in the future" in errors_of(refused)["first_run_at"][0]
+
+
+# --- the address that is told of runs
+
+SECRET = "https://monitor.example/ping/4711"
+
+
+def test_a_ping_url_is_shown_to_nobody_but_its_editors(editor: Client) -> None:
+    job = declared(ping_url=SECRET)
+    address = page("scheduling_job_change", job.pk)
+    looker = log_in("view_job", name="bob")
+    assert SECRET not in looker.get(address).content.decode()
+    shown = editor.get(address).content.decode()
+    assert re.search(r'<input type="password"[^>]*name="ping_url"', shown)
+    assert saved(editor, job, retries="3").status_code == 302
+    job.refresh_from_db()
+    assert (job.ping_url, [*job.overrides]) == (SECRET, ["retries"])
+
+
+def test_an_overridden_ping_url_is_written_into_no_note(editor: Client) -> None:
+    job = declared(ping_url=SECRET)
+    response = saved(editor, job, ping_url="https://monitor.example/ping/4712")
+    assert response.status_code == 302, errors_of(response)
+    form = editor.get(page("scheduling_job_change", job.pk)).context["adminform"].form
+    note = str(form.fields["ping_url"].help_text)
+    assert "***" in note
+    assert SECRET not in note
+    assert (
+        "monitor.example" not in editor.get(page("scheduling_job_reset", job.pk)).content.decode()
+    )
+
+
+def test_an_address_that_is_none_is_refused_without_being_repeated(editor: Client) -> None:
+    found = errors_of(saved(editor, declared(), ping_url="ftp://monitor.example/4711"))
+    assert "no web address" in found["ping_url"][0]
+    assert "4711" not in found["ping_url"][0]
+
+
+def test_a_retired_job_shows_its_ping_url_to_nobody(editor: Client) -> None:
+    job = declared(ping_url=SECRET)
+    runs.retire(job, now=clock.now())
+    assert SECRET not in editor.get(page("scheduling_job_change", job.pk)).content.decode()
+
+
+@pytest.mark.parametrize("overlap", [*Overlap])
+def test_every_overlap_can_be_chosen_and_is_explained(overlap: Overlap, editor: Client) -> None:
+    job = declared(overlap="wait" if overlap is Overlap.SKIP else "skip")
+    response = saved(editor, job, overlap=overlap.value, queue_limit="7", pause_after="3")
+    assert response.status_code == 302, errors_of(response)
+    job.refresh_from_db()
+    assert (job.overlap, job.queue_limit, job.pause_after) == (overlap.value, 7, 3)
+    form = editor.get(page("scheduling_job_change", job.pk)).context["adminform"].form
+    assert f"<b>{overlap.value}</b>" in str(form.fields["overlap"].help_text)

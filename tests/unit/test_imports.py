@@ -55,6 +55,7 @@ ONLY = {
 PURE = (
     "schedules",
     "calendars",
+    "clashes",
     "cron",
     "policies",
     "cadence",
