@@ -25,6 +25,8 @@ _OF_THE_SHELL = frozenset(
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_LIMIT = timedelta(days=365)
 
+LONGEST_KEY = 300  # of a lock
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -169,6 +171,8 @@ def _flock(words: list[Word], notes: tuple[str, ...]) -> Call:
     if len(rest) < 2 or rest[0].text.isdigit():
         raise NeedsAShell("flock has no file and command; write flock -n FILE COMMAND")
     lock, *command = rest
+    if len(lock.text) > LONGEST_KEY:
+        raise NeedsAShell(f"flock has a path of {len(lock.text)} characters; shorten it")
     if command[0].text in ("-c", "--command"):
         if len(command) != 2:
             raise NeedsAShell("flock -c takes one command; write it in quotes")

@@ -50,7 +50,7 @@ COMMON: Keywords = {
     "retry_delay_max": ("retry_delay_max", value.as_some_span),
     "pause_after": ("pause_after", value.whole(1, MOST_FAILURES, or_none=True)),
     "circuit": ("circuit", value.as_other),
-    "locks": ("locks", value.as_names),
+    "locks": ("locks", value.as_locks),
     # afterwards
     "notify_still_failing": ("notify_still_failing", value.as_flag),
     "recipients": ("recipients", value.as_names),
@@ -82,4 +82,7 @@ def read(keywords: Keywords, given: Mapping[str, Any], name: str) -> dict[str, A
             fields[field] = {**fields.get(field, {}), **found} if field == "options" else found
     value.require_limits(fields.get("soft_limit"), fields.get("hard_limit"), name)
     value.require_life(fields.get("starts_at"), fields.get("ends_at"), name)
+    value.require_first_within_life(
+        fields.get("first_run", ""), fields.get("starts_at"), fields.get("ends_at"), name
+    )
     return fields

@@ -19,6 +19,7 @@ from scheduling.spans import LONGEST
 from scheduling.zones import require_aware
 
 LONGEST_NAME = 200
+LONGEST_KEY = 300
 # What Celery takes to send a message.
 ROUTING = ("queue", "exchange", "routing_key", "priority", "headers")
 
@@ -134,11 +135,16 @@ def as_other(value: object, name: str, what: str) -> str | None:
     """Read the name of something else that jobs share."""
     if value is None:
         return None
-    if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable():
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_NAME
+        and value.isprintable()
+        and value == value.strip()
+    ):
         return value
     raise InvalidDeclaration(
         f"Job {name!r}: {what} is {value!r}; give the name of one, 1 to {LONGEST_NAME} printable "
-        "characters"
+        "characters without blanks around them"
     )
 
 
@@ -173,6 +179,17 @@ def as_names(value: object, name: str, what: str) -> tuple[str, ...]:
     raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give a name or a list of names")
 
 
+def as_locks(value: object, name: str, what: str) -> tuple[str, ...]:
+    """Read the keys of resources."""
+    keys = as_names(value, name, what)
+    for key in keys:
+        if len(key) > LONGEST_KEY:
+            raise InvalidDeclaration(
+                f"Job {name!r}: {what} has a key of {len(key)} characters; at most {LONGEST_KEY}"
+            )
+    return keys
+
+
 def as_args(value: object, name: str, what: str = "args") -> tuple[Any, ...]:
     """Read arguments by position, as the database will give them back."""
     found = _from_json(value if value is not None else [])
@@ -204,6 +221,10 @@ def _from_json(value: object) -> Any:
 
 def as_queue(value: object, name: str, what: str) -> dict[str, Any]:
     queue = as_text(value, name, what)
+    if len(queue) > LONGEST_NAME:
+        raise InvalidDeclaration(
+            f"Job {name!r}: {what} has {len(queue)} characters; at most {LONGEST_NAME}"
+        )
     return {"queue": queue} if queue else {}
 
 
@@ -215,7 +236,7 @@ def as_options(value: object, name: str, what: str) -> dict[str, Any]:
             raise InvalidDeclaration(
                 f"Job {name!r}: {what} has {option!r}; known are {', '.join(ROUTING)}"
             )
-    return options
+    return {**options, **as_queue(options.get("queue"), name, "queue")}
 
 
 def as_hook(value: object, name: str, what: str) -> Callable[[], Any] | None:
@@ -255,6 +276,21 @@ def require_life(starts: datetime | None, ends: datetime | None, name: str) -> N
         raise InvalidDeclaration(
             f"Job {name!r}: its end, {ends.isoformat()}, is not after its start, "
             f"{starts.isoformat()}; correct one"
+        )
+
+
+def require_first_within_life(
+    first_run: str, starts_at: datetime | None, ends_at: datetime | None, name: str
+) -> None:
+    """Refuse a first run at a time (in ISO 8601; otherwise a word) outside of the job's life."""
+    try:
+        first = datetime.fromisoformat(first_run)
+    except ValueError:
+        return
+    if (starts_at is not None and first < starts_at) or (ends_at is not None and first > ends_at):
+        raise InvalidDeclaration(
+            f"Job {name!r}: first_run is {first_run}, which is not between its start and its end; "
+            "move one of them"
         )
 
 

@@ -185,12 +185,14 @@ class _Writer:
 
     def _options(self, job: Job) -> Iterator[Said]:
         override = job.override_of("options")
-        if override is None and not job.options:
+        # By its mark an import knows the job again; that is nothing for code to say.
+        options = {name: each for name, each in job.options.items() if name != "crontab"}
+        if override is None and not options:
             return
-        if set(job.options) == {"queue"} and override is None:
+        if set(options) == {"queue"} and override is None:
             yield Said(keyword="queue", value=job.queue, column="options")
         else:
-            yield Said(keyword="options", value=job.options, column="options", override=override)
+            yield Said(keyword="options", value=options, column="options", override=override)
 
     # --- what cannot be said
 

@@ -11,6 +11,8 @@ from scheduling.schedules import Schedule
 
 # By whom the first run of a target is asked for: by nobody, so a pause holds it.
 FIRST_RUN = "first run"
+# What the column keeps: one job with a longer name must not stop the claim of the others.
+LONGEST_QUEUE = 200
 # The claimer publishes at once; other beats leave a run alone for so long.
 CLAIMER_GOES_FIRST = timedelta(seconds=2)
 
@@ -52,7 +54,7 @@ def queued(
         waiting_on=waiting_on,
         publish_at=None if waiting_on is not None else ready,
         exclusive=job.overlap != Overlap.ALLOW,
-        queue=job.queue,
+        queue=job.queue[:LONGEST_QUEUE],
         **columns,
     )
 
@@ -86,6 +88,6 @@ def skipped(
         created_at=now,
         ended_at=now,
         exclusive=job.overlap != Overlap.ALLOW,
-        queue=job.queue,
+        queue=job.queue[:LONGEST_QUEUE],
         **columns,
     )

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 
 from django.db.models import F
 
 from scheduling.db import update_free
 from scheduling.models import Job, Run, Seat, State, Target
 
+LONGEST_KEY = 300
+
 
 def seat_keys(job: Job, target: Target) -> list[str]:
     """The keys of the resources that a run of this target holds, sorted, without repeats."""
-    keys = set(job.locks)
+    keys = {fitting(key) for key in job.locks}
     if job.lock_resource and target.resource_id is not None and target.resource is not None:
         keys.add(target.resource.key)
     return sorted(keys)
+
+
+def fitting(key: str) -> str:
+    """The key or, of one too long for the columns (it was written by hand), what stands for it."""
+    if len(key) <= LONGEST_KEY:
+        return key
+    digest = sha256(key.encode()).hexdigest()
+    return f"{key[: LONGEST_KEY - len(digest)]}{digest}"
 
 
 def lock_seats(keys: Sequence[str]) -> list[Seat]:

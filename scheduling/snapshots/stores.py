@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -57,6 +58,7 @@ class FileStore:
 
     def read(self) -> Checkpoint | None:
         try:
+            self._require_file()
             text = self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
@@ -66,9 +68,16 @@ class FileStore:
             raise Unreadable(f"The checkpoint in {self} cannot be read: {error}") from error
         return understood(text, self, self._installation)
 
+    def _require_file(self) -> None:
+        """Raises OSError; a device would be read for ever, or replaced."""
+        if not stat.S_ISREG(self._path.stat().st_mode):
+            raise OSError(f"{self} is no regular file; name another one")
+
     def write(self, checkpoint: Checkpoint) -> None:
         temporary = ""
         try:
+            if self._path.exists():
+                self._require_file()
             # With mode 0600, beside the file: a rename is atomic within one file system only.
             descriptor, temporary = tempfile.mkstemp(
                 dir=self._path.parent, prefix=f".{self._path.name}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -215,3 +216,14 @@ def test_fencing_tokens_go_on_above_those_that_were_given_out(store: FileStore) 
     target.refresh_from_db()
     assert given_out >= 10
     assert target.token > given_out
+
+
+def test_a_device_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for words in (("snapshot", "--to", str(pipe)), ("restore", "--from", str(pipe))):
+        told = jobs(*words, "--json")
+        assert (told.code, "no regular file" in told.document()["error"]) == (2, True)
+
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

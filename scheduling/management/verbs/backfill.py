@@ -20,7 +20,7 @@ from scheduling.management.verbs.base import (
     moment,
     operator,
 )
-from scheduling.models import Job
+from scheduling.models import Job, Target
 from scheduling.policies import Overlap
 from scheduling.runs.cursors import by_rules
 
@@ -92,14 +92,16 @@ def backfill(options: Namespace, say: Say) -> Answer:
 
 
 def with_fire_times() -> list[Job]:
-    """The jobs with fire times of their own. Raises InvalidBackfill if one cannot be read."""
+    """The jobs whose targets all have fire times. Raises InvalidBackfill if one cannot be read."""
     found = []
     for job in Job.objects.active().select_related("calendar"):
+        texts = Target.objects.filter(job=job, retired_at=None).values_list("schedule", flat=True)
         try:
-            if by_rules(job.schedule, job).is_anchored:
-                found.append(job)
+            schedules = [by_rules(text or job.schedule, job) for text in set(texts.order_by())]
         except ValueError as error:
             raise InvalidBackfill(f"Job {job.name!r}: {error}; name the jobs one by one") from error
+        if schedules and all(schedule.is_anchored for schedule in schedules):
+            found.append(job)
     return found
 
 

@@ -89,11 +89,14 @@ def pause(options: Namespace, say: Say) -> Answer:
         raise BadInput(f"--until {options.until.isoformat()} has passed; give a time to come")
     if len(options.reason) > 300:
         raise BadInput(f"--reason has {len(options.reason)} characters; at most 300 are kept")
+    found = scopes(options)
     changed = sum(
         runs.pause(scope, by=operator(), reason=options.reason, until=options.until, now=now)
-        for scope in scopes(options)
+        for scope in found
     )
-    return Answer(data={"changed": changed}, text=f"Paused: {changed}")
+    left = len(found) - changed
+    already = f"; paused already, and left as it was: {left}" if left else ""
+    return Answer(data={"changed": changed}, text=f"Paused: {changed}{already}")
 
 
 def resume(options: Namespace, say: Say) -> Answer:

@@ -29,6 +29,7 @@ from scheduling.why import Account, Finding, finding_as_dict, why
 POLL_SECONDS = 1.0
 NEWEST = 5
 WHOLE_STRETCH = 1000
+NOTHING = "No fire time in this stretch."
 CUT = "The stretch has more fires than are told here; the oldest are left out: narrow it."
 COLUMNS = ("SCHEDULED AT", "KEY", "STATE", "REASON", "CAUSE", "TOOK", "RUN")
 
@@ -134,7 +135,7 @@ def show_why(options: Namespace, say: Say) -> Answer:
     told = [*([account.next] if account.next else []), *account.findings, *cut]
     return Answer(
         data=[finding_as_dict(each, job, options.key or "") for each in [*account.answers(), *cut]],
-        text="\n".join(each.explanation for each in told) + hint(account),
+        text=("\n".join(each.explanation for each in told) or NOTHING) + hint(account),
         ok=not account.is_problem,
     )
 
