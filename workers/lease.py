@@ -66,16 +66,17 @@ class OpenRun:
 
         Who finds the process gone records the end. Who watches an external one kills only that.
         """
+        if at_once and not self._is_external and is_pool_child():
+            # Not told before: it would begin to end by itself, and do so halfway.
+            logger.warning("Run %s is to end at once: killing its process", self.run_id)
+            self.give_up_locks()
+            os.kill(os.getpid(), signal.SIGKILL)
         self._is_stopping = True
         if not at_once or self._is_dying:
             return
         self._is_dying = True
         if self._is_external:
             return
-        if is_pool_child():
-            logger.warning("Run %s is to end at once: killing its process", self.run_id)
-            self.give_up_locks()
-            os.kill(os.getpid(), signal.SIGKILL)
         logger.warning(
             "Run %s is to end at once, but other runs share its process: it goes on unless it asks "
             "should_stop(); only the prefork pool can have it killed",
