@@ -7,11 +7,13 @@ that `python3 -m config run` started in the same checkout.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 from config.problem import Problem
@@ -73,6 +75,28 @@ def log_level() -> str:
 
 def email_url() -> str:
     return os.environ.get("EMAIL_URL") or "consolemail://"
+
+
+def channels() -> dict[str, Any]:
+    """Return JOBS_CHANNELS: a JSON object, or lines `name=address`.
+
+    Raises Problem, which shows nothing of it: the addresses are secrets.
+    """
+    text = (os.environ.get("JOBS_CHANNELS") or "").strip()
+    if text.startswith("{"):
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError:
+            raise Problem("JOBS_CHANNELS begins like JSON but is none; correct it.") from None
+        return found
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    pairs = [line.partition("=") for line in lines]
+    if not all(name.strip() and address.strip() for name, _, address in pairs):
+        raise Problem(
+            "JOBS_CHANNELS has a line that is not name=address; write one channel to a line, or "
+            "all as a JSON object."
+        )
+    return {name.strip(): address.strip() for name, _, address in pairs}
 
 
 def web_url() -> str:

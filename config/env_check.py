@@ -59,6 +59,7 @@ def check() -> None:
         advice="write it as smtp+tls://user:password@host:587, "
         "or unset it to have mails written to the log",
     )
+    env.channels()
     for name in ("WEB_PORT", "FLOWER_PORT"):
         check_port(name)
     if env.web_port() == env.flower_port():

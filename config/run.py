@@ -29,7 +29,7 @@ def run() -> int:
     2. Start the embedded broker, unless REDIS_URL names another.
     3. Migrate, collect static files, make the first admin user.
     4. Start the Procfile's lines, say where everything is, and look after them until a signal.
-    5. Stop beat, web, worker (which finishes what it runs), Flower and the broker, in this order.
+    5. Stop beat, web, both workers (which finish what they run), Flower and the broker, in order.
     """
     started = time.monotonic()
     with only_copy(env.var_dir() / "run.lock"):

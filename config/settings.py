@@ -150,8 +150,14 @@ SQLITE_OPTIONS = {
         "PRAGMA mmap_size=134217728;PRAGMA journal_size_limit=27103364;PRAGMA cache_size=2000;"
     ),
 }
-# A beat must notice soon that the database's machine is gone, not after TCP's two minutes.
-POSTGRES_OPTIONS = {"connect_timeout": 5}
+# All must notice soon that the database's machine is gone, not after TCP's minutes or hours.
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(installation.database_url())}
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
@@ -165,6 +171,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Who is told of failures of jobs without recipients of their own: a@example.org,b@example.org
 JOBS_NOTIFY = tuple(env.list("JOBS_NOTIFY", default=[]))
+# Where to tell people besides mail: lines `name=address`, or a JSON object.
+JOBS_CHANNELS = installation.channels()
+# Reports of errors show the settings, but no address with a secret in it.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "scheduling.reports.HidesAddresses"
 # Lets a Prometheus read /metrics; empty: staff and this machine only.
 JOBS_METRICS_TOKEN = env.str("JOBS_METRICS_TOKEN", default="")
 # Where beats keep checkpoints, outside of the database; the embedded Valkey keeps nothing on disk.
@@ -210,6 +220,8 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_DB_REUSE_MAX = 1000
 
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Nor one more for each process: it would wait here behind a long job, beside an idle worker.
+CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Flower shows what it hears.

@@ -22,9 +22,10 @@ from typing import IO
 from config.process import kill_group, spawn
 from config.undertaker import Undertaker
 
-# Beat first, so that nothing new is published; Flower and the broker last, so that the worker can
-# finish what it runs, acknowledge it and be watched doing so. Unknown services go with the web.
-STOP_ORDER = ("beat", "web", "worker", "flower", "broker")
+# Beat first, so that nothing new is published; Flower and the broker last, so that the workers can
+# finish what they run, acknowledge it and be watched doing so. Unknown services go with the web.
+STOP_ORDER = ("beat", "web", "services", "worker", "flower", "broker")
+WORKERS = ("services", "worker")
 STOP_TIMEOUT = 10.0
 WARM_TIMEOUT = 60.0
 
@@ -50,7 +51,7 @@ class Service:
 
     @property
     def stop_timeout(self) -> float:
-        return WARM_TIMEOUT if self.name == "worker" else STOP_TIMEOUT
+        return WARM_TIMEOUT if self.name in WORKERS else STOP_TIMEOUT
 
 
 def read_procfile(path: Path) -> list[Service]:
@@ -69,7 +70,7 @@ class Log:
     """Lines with the name of who says them in front, coloured on a terminal."""
 
     stream: IO[str] = field(default_factory=lambda: sys.stdout)
-    width: int = 6
+    width: int = 8
     colours: dict[str, int] = field(default_factory=dict)
 
     def line(self, name: str, text: str) -> None:

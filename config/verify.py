@@ -58,8 +58,11 @@ def all_steps(environ: dict[str, str]) -> dict[str, tuple[list[str], dict[str, s
             [*python("pytest"), *IN_PARALLEL, "tests/integration"],
             environ | {"JOBS_TEST_DB": "postgres"},
         ),
-        # One after another: these start processes of their own, and measure.
-        "tests of processes": ([*python("pytest"), "tests/acceptance", "tests/browser"], environ),
+        # These start processes of their own, and mostly wait for them.
+        "tests of processes": (
+            [*python("pytest"), *IN_PARALLEL, "tests/acceptance", "tests/browser"],
+            environ,
+        ),
     }
 
 

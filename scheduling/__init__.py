@@ -23,7 +23,8 @@ from scheduling.schedules import (
 from scheduling.zones import ClockChange
 
 if TYPE_CHECKING:
-    from scheduling.context import current_run
+    from scheduling.context import ParentRun, current_run
+    from scheduling.locking import lock
     from scheduling.registry import job
 
 __all__ = [
@@ -37,17 +38,24 @@ __all__ = [
     "Once",
     "Outcome",
     "Overlap",
+    "ParentRun",
     "Schedule",
     "Times",
     "Union",
     "current_run",
     "fires_between",
     "job",
+    "lock",
     "parse",
 ]
 
-# Loaded when first asked for: both need Celery or a process-wide state that schedules do not.
-_LAZY = {"job": "scheduling.registry", "current_run": "scheduling.context"}
+# Loaded when first asked for: they need Celery, a process-wide state or Django.
+_LAZY = {
+    "job": "scheduling.registry",
+    "ParentRun": "scheduling.context",
+    "current_run": "scheduling.context",
+    "lock": "scheduling.locking",
+}
 
 
 def __getattr__(name: str) -> object:

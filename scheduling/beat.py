@@ -148,6 +148,7 @@ class Scheduler(beat.Scheduler):
             # meanwhile has a lease's time to do so.
             self._reap_from = now + conf.lease
         self._sampled_at = now
+        redis.say_beat_is_well()
         # Before anything that claims, and a sync may settle what is owed.
         self._checkpoints.compare(now=now)
         if not self._begun:

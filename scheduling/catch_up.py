@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import transaction
-
 from scheduling.conf import conf
+from scheduling.db import short_transaction
 from scheduling.models import Installation
 
 
@@ -16,7 +15,7 @@ def take(wanted: int, *, now: datetime) -> int:
     In a transaction of its own, so that no other beat waits for a claim that holds it.
     """
     Installation.objects.get_or_create(pk=1)
-    with transaction.atomic():
+    with short_transaction():
         # Read and write must not be interleaved with another beat's, or both spend the same.
         row = Installation.objects.select_for_update(no_key=True).get(pk=1)
         since = row.catch_up_tokens_at

@@ -17,17 +17,27 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError
 
-from scheduling import clock, declarations
+from scheduling import clock, declarations, pools, telling_checks
 from scheduling import conf as conf_module
 from scheduling.conf import PREFIX, Conf, conf
 from scheduling.errors import InvalidSchedule
+from scheduling.graphs import edges_of, path_between
 from scheduling.registry import Declaration
-from scheduling.sync.rules import cycle_error, declared, edges_of, path_between
+from scheduling.runs.seats import MOST_SEATS
+from scheduling.sync.rules import cycle_error, declared
 
 if TYPE_CHECKING:
     from scheduling.models import Calendar
 
 SCHEDULER = "scheduling.beat:Scheduler"
+# Never shown, whatever is wrong with them.
+SECRET = frozenset({"CHANNELS", "METRICS_TOKEN"})
+
+# Where the default says too little.
+OTHER_HINTS = {
+    "RECORD_FOREIGN_TASKS": 'Write JOBS_RECORD_FOREIGN_TASKS = ("*",) for all tasks, () for none, '
+    "or their names and patterns.",
+}
 
 Apps = Sequence[AppConfig] | None
 
@@ -38,10 +48,13 @@ def register() -> None:
     checks.register(check_declarations)
     checks.register(check_rows, checks.Tags.database)
     checks.register(check_calendars, checks.Tags.database)
+    checks.register(telling_checks.check_channels)
+    checks.register(telling_checks.check_recipients)
+    checks.register(telling_checks.check_stored_recipients, checks.Tags.database)
 
 
 def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    return [*_unknown_settings(), *_mistyped_settings()]
+    return [*_unknown_settings(), *_mistyped_settings(), *_seats()]
 
 
 def _unknown_settings() -> Iterator[CheckMessage]:
@@ -62,12 +75,27 @@ def _mistyped_settings() -> Iterator[CheckMessage]:
         value = getattr(settings, PREFIX + name, None)
         if value is None or fits(value, hints[name]):
             continue
+        shown = "***" if name in SECRET else repr(value)
         yield Error(
-            f"{PREFIX}{name} is {value!r}, which is no {readable(hints[name])}.",
-            hint=f"Write {PREFIX}{name} = {vars(Conf)[name]!r}, which is the default, or another "
+            f"{PREFIX}{name} is {shown}, which is no {readable(hints[name])}.",
+            hint=OTHER_HINTS.get(name)
+            or f"Write {PREFIX}{name} = {vars(Conf)[name]!r}, which is the default, or another "
             f"{readable(hints[name])}.",
             id="scheduling.E001",
         )
+
+
+def _seats() -> Iterator[CheckMessage]:
+    """Each seat is a row, which everybody locks who wants one of them."""
+    if not fits(conf.SEATS, dict[str, int]):
+        return
+    for key, number in conf.SEATS.items():
+        if not 1 <= number <= MOST_SEATS:
+            yield Error(
+                f"JOBS_SEATS gives the lock {key!r} {number} seats.",
+                hint=f"Give it 1 to {MOST_SEATS}.",
+                id="scheduling.E002",
+            )
 
 
 def fits(value: object, hint: Any) -> bool:
@@ -77,6 +105,13 @@ def fits(value: object, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
         return isinstance(value, list | tuple) and all(fits(each, inner) for each in value)
+    if get_origin(hint) is dict:
+        inner = get_args(hint)[1]
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and fits(each, inner) for key, each in value.items()
+        )
+    if hint is Any:
+        return True
     if hint in (int, float) and isinstance(value, bool):
         return False
     if hint is float:
@@ -89,7 +124,9 @@ def readable(hint: Any) -> str:
         return " or ".join(readable(each) for each in get_args(hint) if each is not type(None))
     if get_origin(hint) is tuple:
         return f"list of {readable(get_args(hint)[0])}"
-    return str(getattr(hint, "__name__", hint))
+    if get_origin(hint) is dict:
+        return f"dict of names to {readable(get_args(hint)[1])}"
+    return "any value" if hint is Any else str(getattr(hint, "__name__", hint))
 
 
 def check_declarations(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
@@ -105,6 +142,7 @@ def check_declarations(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     ]
     found += _cycles(collected.declarations)
     found += _lonely_circuits(collected.declarations.values())
+    found += _unasked(collected.declarations.values())
     return found
 
 
@@ -139,8 +177,18 @@ def _lonely_circuits(declared_jobs: Iterable[Declaration]) -> Iterator[CheckMess
             )
 
 
+def _unasked(declared_jobs: Iterable[Declaration]) -> Iterator[CheckMessage]:
+    for each in declared_jobs:
+        if each.status is not None and each.circuit is None:
+            yield Warning(
+                f"Job {each.name!r} has a status(), which nobody asks, as it has no circuit.",
+                hint="Name a circuit, or remove the hook.",
+                id="scheduling.W013",
+            )
+
+
 def check_celery(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    return [*_serializers(), *_prefetch(), *_visibility(), *_scheduler()]
+    return [*_serializers(), *_prefetch(), *_visibility(), *_scheduler(), *_pool()]
 
 
 def _serializers() -> Iterator[CheckMessage]:
@@ -164,16 +212,22 @@ def _prefetch() -> Iterator[CheckMessage]:
             hint="Write CELERY_WORKER_PREFETCH_MULTIPLIER = 1.",
             id="scheduling.W003",
         )
+    elif not current_app.conf.worker_disable_prefetch and _is_on_redis():
+        yield Warning(
+            "Celery's workers prefetch: a message waits behind a long job although another "
+            "worker is idle.",
+            hint="Write CELERY_WORKER_DISABLE_PREFETCH = True.",
+            id="scheduling.W003",
+        )
+
+
+def _is_on_redis() -> bool:
+    scheme = str(current_app.conf.broker_url or "").partition(":")[0]
+    return scheme in ("redis", "rediss", "redis+socket", "sentinel", "valkey")
 
 
 def _visibility() -> Iterator[CheckMessage]:
-    if str(current_app.conf.broker_url or "").partition(":")[0] not in (
-        "redis",
-        "rediss",
-        "redis+socket",
-        "sentinel",
-        "valkey",
-    ):
+    if not _is_on_redis():
         return
     options = current_app.conf.broker_transport_options or {}
     visible = timedelta(seconds=float(options.get("visibility_timeout", 3600)))
@@ -216,6 +270,21 @@ def _scheduler() -> Iterator[CheckMessage]:
             hint=f'Write CELERY_BEAT_SCHEDULER = "{SCHEDULER}".',
             id="scheduling.W005",
         )
+
+
+def _pool() -> Iterator[CheckMessage]:
+    """Of the pool in the settings; a worker tells of one that its command line names."""
+    pool = pools.pool_name(current_app.conf.worker_pool)
+    for name, each in sorted(declarations.collect().declarations.items()):
+        is_external = each.kind == "argv" or (each.kind == "command" and not each.internal)
+        limits = pools.unenforced(pool, soft=each.soft_limit, hard=each.hard_limit)
+        if limits and not is_external:
+            yield Warning(
+                f"The {pool} pool cannot enforce {limits} for job {name!r}: its workers refuse it.",
+                hint='Write CELERY_WORKER_POOL = "prefork", give the job a queue of a worker with '
+                "that pool, make it an external command, or take the limit away.",
+                id="scheduling.W012",
+            )
 
 
 def check_rows(

@@ -39,15 +39,38 @@ class Conf:
     PROGRAM_ENVIRONMENT: tuple[str, ...] = ()  # names and patterns of what programs see besides
     PROGRAM_DIRECTORY: str = ""  # where programs run; "": the project's folder
     LOSSES_TO_POISON: int = 3
+    # key of a lock -> its seats, where its resource names no number; others have one
+    SEATS: dict[str, int] = {}
+    SERIAL: bool = False  # no two runs at once, of whatever jobs; services are left out
+    WARM_START: bool = True  # external management commands start from a warm process
+    RUN_AS: str = ""  # the user that external processes run as; "": the worker's own
+    MEMORY_LIMIT: int | None = None  # bytes for the processes of an external run; None: no limit
+    OUTPUT_EVERY: timedelta = timedelta(seconds=2)  # how often a running run's output is stored
+    HOOK_LIMIT: timedelta = timedelta(seconds=10)  # for each call of should_run, ready, status
+    # services
+    SERVICE_QUEUE: str = "services"
+    SERVICE_DELAY: timedelta = timedelta(seconds=1)  # before a service is started again, doubling
+    SERVICE_DELAY_MAX: timedelta = timedelta(minutes=5)
+    # circuits
+    CIRCUIT_EVERY: timedelta = timedelta(seconds=30)  # between two looks at status()
+    CIRCUIT_DELAY: timedelta = timedelta(seconds=30)  # before ready() is asked again, doubling
+    CIRCUIT_DELAY_MAX: timedelta = timedelta(minutes=10)
     OUTPUT_LIMIT: int = 1024 * 1024
     OUTPUT_HEAD: int = 256 * 1024
     FOLLOW_UP_DEPTH: int = 50
-    RECORD_FOREIGN_TASKS: bool = False
+    FAN_OUT: int = 10_000  # follow-up runs of one run
+    RESULT_LIMIT: int = 16 * 1024  # bytes of a returned value that are kept for follow-ups
+    # names and patterns of Celery tasks that are no jobs and whose history is kept
+    RECORD_FOREIGN_TASKS: tuple[str, ...] = ()
+    DEAD_LETTERS: int = 10_000  # dead letters kept, the newest
     # telling
     LATE_AFTER: timedelta = timedelta(minutes=5)  # a fire so late alerts, or a tenth of the period
     LATE_EVERY: timedelta = timedelta(seconds=15)  # how often each process looks for late targets
     PING_OUTPUT: bool = False  # pings of ends carry the last 10 kB of output
-    NOTIFY: tuple[str, ...] = ()  # addresses for jobs without recipients of their own
+    NOTIFY: tuple[str, ...] = ()  # whom to tell of jobs without recipients of their own
+    # name -> address of a service (https://appriseit.com), or a dict: see docs/notifications.md
+    CHANNELS: dict[str, Any] = {}
+    SEND_LIMIT: timedelta = timedelta(seconds=10)  # for one mail or one call of a channel
     NOTIFY_FROM: str = ""  # "": DEFAULT_FROM_EMAIL
     FLOWER_URL: str = "/flower/"  # link in the admin; "": none
     SITE_URL: str = ""  # start of links in mails, e.g. https://jobs.example.org

@@ -38,7 +38,7 @@ def update_free(rows: QuerySet[M], **columns: Any) -> int:
     """
     if not skip_locked():
         return rows.update(**columns)
-    with transaction.atomic():
+    with short_transaction():
         held = rows.select_for_update(skip_locked=True, no_key=True, of=("self",))
         ids = list(held.values_list("pk", flat=True))
         return rows.model._base_manager.filter(pk__in=ids).update(**columns) if ids else 0

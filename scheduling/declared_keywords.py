@@ -36,6 +36,8 @@ COMMON: Keywords = {
     "queue_limit": ("queue_limit", value.whole(1, MOST_RUNS, or_none=True)),
     "start_within": ("start_within", value.as_span),
     "should_run": ("should_run", value.as_hook),
+    "ready": ("ready", value.as_hook),
+    "status": ("status", value.as_hook),
     # how
     "description": ("description", value.as_text),
     "args": ("args", value.as_args),
@@ -48,12 +50,15 @@ COMMON: Keywords = {
     "retries": ("retries", value.whole(0, MOST_RETRIES)),
     "retry_delay": ("retry_delay", value.as_some_span),
     "retry_delay_max": ("retry_delay_max", value.as_some_span),
+    "retry_on": ("retry_on", value.as_failures),
+    "memory_limit": ("memory_limit", value.as_bytes),
     "pause_after": ("pause_after", value.whole(1, MOST_FAILURES, or_none=True)),
     "circuit": ("circuit", value.as_other),
     "locks": ("locks", value.as_locks),
+    "locks_until_next_fire": ("locks_until_next_fire", value.as_flag),
     # afterwards
     "notify_still_failing": ("notify_still_failing", value.as_flag),
-    "recipients": ("recipients", value.as_names),
+    "recipients": ("recipients", value.as_recipients),
     "ping_url": ("ping_url", value.as_ping_url),
 }
 OF_FUNCTIONS: Keywords = {
@@ -68,8 +73,14 @@ OF_COMMANDS: Keywords = {
     "rerun_if_lost": ("rerun_if_lost", value.as_flag),
     "default_notify_on_success": ("notify_on_success", value.as_flag),
 }
-# Rules that lead here, written at the follower: keyword -> how the other job's run ended
-FOLLOWING = {"after": "success", "after_failure": "failure", "after_any": "any"}
+# Rules that lead here, written at the follower: keyword -> how the other job's run ended;
+# `after_all` waits for all that it names
+FOLLOWING = {
+    "after": "success",
+    "after_failure": "failure",
+    "after_any": "any",
+    "after_all": "success",
+}
 
 
 def read(keywords: Keywords, given: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from typing import Any
 
 from scheduling.errors import InvalidDeclaration, InvalidSchedule, NaiveTime
 from scheduling.ping_urls import require_ping_url
+from scheduling.recipients import require_recipient
 from scheduling.schedules import Every, Manual, Schedule, parse, require_supported
+from scheduling.sizes import parse_size
 from scheduling.spans import LONGEST
 from scheduling.zones import require_aware
 
 LONGEST_NAME = 200
 LONGEST_KEY = 300
+LEAST_MEMORY = 16 * 2**20  # bytes: less than an interpreter needs
 # What Celery takes to send a message.
 ROUTING = ("queue", "exchange", "routing_key", "priority", "headers")
 
@@ -179,6 +182,15 @@ def as_names(value: object, name: str, what: str) -> tuple[str, ...]:
     raise InvalidDeclaration(f"Job {name!r}: {what} is {value!r}; give a name or a list of names")
 
 
+def as_recipients(value: object, name: str, what: str) -> tuple[str, ...]:
+    """Read e-mail addresses and names of channels."""
+    recipients = as_names(value, name, what)
+    try:
+        return tuple(map(require_recipient, recipients))
+    except InvalidDeclaration as error:
+        raise InvalidDeclaration(f"Job {name!r}: {what}: {error}") from error
+
+
 def as_locks(value: object, name: str, what: str) -> tuple[str, ...]:
     """Read the keys of resources."""
     keys = as_names(value, name, what)
@@ -188,6 +200,40 @@ def as_locks(value: object, name: str, what: str) -> tuple[str, ...]:
                 f"Job {name!r}: {what} has a key of {len(key)} characters; at most {LONGEST_KEY}"
             )
     return keys
+
+
+def as_failures(value: object, name: str, what: str) -> tuple[str | int, ...]:
+    """Read which failures are retried: exceptions, as classes or by name, and exit codes."""
+    if value is None:
+        return ()
+    given = value if isinstance(value, list | tuple) else (value,)
+    return tuple(_failure(each, name, what) for each in given)
+
+
+def _failure(value: object, name: str, what: str) -> str | int:
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return f"{value.__module__}.{value.__qualname__}".removeprefix("builtins.")
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 255:
+        return value
+    if isinstance(value, str) and all(word.isidentifier() for word in value.split(".")):
+        return value
+    raise InvalidDeclaration(
+        f"Job {name!r}: {what} has {value!r}; give exceptions, their names such as "
+        "'requests.ConnectionError', or exit codes from 1 to 255"
+    )
+
+
+def as_bytes(value: object, name: str, what: str) -> int | None:
+    """Read an amount of memory: bytes, or a text such as 512M or 2G."""
+    if value is None:
+        return None
+    found = parse_size(value) if isinstance(value, str) else value
+    if isinstance(found, int) and not isinstance(found, bool) and LEAST_MEMORY <= found < 2**63:
+        return found
+    raise InvalidDeclaration(
+        f"Job {name!r}: {what} is {value!r}; give bytes, or a text such as '512M' or '2G', "
+        "at least 16M"
+    )
 
 
 def as_args(value: object, name: str, what: str = "args") -> tuple[Any, ...]:

@@ -55,6 +55,22 @@ class NotInARun(SchedulingError, RuntimeError):
     """current_run() was called outside of a run."""
 
 
+class UnknownLock(SchedulingError, LookupError):
+    """Nobody holds such a lock."""
+
+
+class LockBusy(SchedulingError, TimeoutError):
+    """The lock was not to be had in time."""
+
+
+class RunIsOver(SchedulingError, RuntimeError):
+    """The attempt that asks is no longer the accepted one of its run."""
+
+
+class LockInTransaction(SchedulingError, RuntimeError):
+    """A lock cannot be taken inside of a transaction."""
+
+
 class JobRetired(SchedulingError, ValueError):
     """The job is retired."""
 

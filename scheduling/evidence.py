@@ -16,6 +16,7 @@ from django.db.models import Count, Q
 from scheduling import broker
 from scheduling.db import update_free
 from scheduling.models import Process, ProcessKind, Run, State
+from scheduling.runs import lose_foreign
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,9 @@ def bury_silent_workers(app: Celery, *, silent_since: datetime, now: datetime) -
 
     Nothing says which worker holds which delivered message, so after a death all of them are
     published again; there are no more than the fleet has processes, and the guard drops seconds.
+    What they did for others, as far as it has a history, is lost.
     """
+    lose_foreign(silent_since=silent_since, now=now)
     silent = Process.objects.filter(kind=ProcessKind.WORKER, seen_at__lt=silent_since)
     names = list(silent.values_list("name", flat=True))
     if not names:

@@ -11,16 +11,18 @@ from django import db
 from django.db.models import Count
 from kombu.exceptions import OperationalError
 
-from scheduling import clock, redis
+from scheduling import clock, pools, redis
 from scheduling.conf import conf
 from scheduling.explanations import ago, rounded
-from scheduling.models import Job, Process, ProcessKind, Run, Target
+from scheduling.models import DeadLetter, Job, Process, ProcessKind, Run, Target
+from scheduling.services import unserved
 
 BEAT_SEEN_WITHIN = timedelta(seconds=10)
 # Metered catch-up may leave a fire unclaimed for a while; a beat that is well is far quicker.
 PATIENCE = timedelta(seconds=60)
 BROKER_TIMEOUT = 2
 CHECKPOINT_PATIENCE = timedelta(minutes=5)
+DEAD_LETTERS_SEEN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +209,41 @@ def schedules(now: datetime) -> tuple[bool, str]:
     return True, "all can be read"
 
 
+def services(now: datetime) -> tuple[bool, str]:
+    missing = unserved(now)
+    if not missing:
+        return True, "a worker is there for all"
+    told = "; ".join(f"{number} on queue {queue!r}" for queue, number in missing.items())
+    first = next(iter(missing))
+    return False, (
+        f"no worker takes any from their queue: {told}; "
+        f"start one with `celery -A config worker --queues {first} --pool threads`"
+    )
+
+
+def limits(now: datetime) -> tuple[bool, str]:
+    """Whether each worker can enforce the time limits of the jobs that it is given."""
+    alive = Process.objects.filter(kind=ProcessKind.WORKER, seen_at__gte=now - conf.lease)
+    default = str(current_app.conf.task_default_queue)
+    refused: dict[str, set[str]] = {}
+    for detail in alive.order_by("name").values_list("detail", flat=True):
+        pool, queues = detail.get("pool") or "", detail.get("queues") or ()
+        names = pools.jobs_with_vain_limits(pool, queues, default)
+        refused.setdefault(pool, set()).update(names)
+    told = [f"{', '.join(sorted(names)[:3])} ({pool})" for pool, names in refused.items() if names]
+    if told:
+        return False, f"workers refuse jobs, as their pool cannot enforce limits: {'; '.join(told)}"
+    return True, "every worker can enforce those of its jobs"
+
+
+def dead_letters(now: datetime) -> tuple[bool, str]:
+    """Somebody sends what no worker can read: a producer that is wrong, or a stranger."""
+    recent = DeadLetter.objects.filter(received_at__gt=now - DEAD_LETTERS_SEEN).count()
+    if recent:
+        return False, f"{recent} in the last hour; look at them with `jobs dead-letters`"
+    return True, "none in the last hour"
+
+
 def failing_jobs(now: datetime) -> tuple[bool, str]:
     """Always ok: a job that fails is its owner's matter, and the installation is well."""
     found = failing_targets()
@@ -228,9 +265,12 @@ RECORDS: dict[str, Look] = {
     "due": due_fires,
     "publishing": publishing,
     "leases": leases,
+    "limits": limits,
     "checkpoint": checkpoint,
     "clocks": clocks,
     "schedules": schedules,
+    "services": services,
+    "dead_letters": dead_letters,
     "failing": failing_jobs,
 }
 NAMES = (*SERVICES, *RECORDS)

@@ -224,8 +224,11 @@ def _skipped_for_it() -> QuerySet[Run]:
 
 
 def _free(path: str, now: datetime) -> Q:
-    """The target at `path` is not retired, and nothing narrower than everything pauses it."""
+    """The target at `path` is not retired, its circuit is not open, and nothing narrower than
+    everything pauses it.
+    """
     condition = Q(**{f"{path}retired_at": None, f"{path}job__retired_at": None})
+    condition &= Q(**{f"{path}job__circuit__opened_at": None}) | Q(**{f"{path}job__left_out": True})
     for scope in ("", "job__", "job__circuit__", "resource__"):
         condition &= Q(**{f"{path}{scope}paused_at": None}) | Q(
             **{f"{path}{scope}paused_until__lte": now}

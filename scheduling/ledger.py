@@ -5,6 +5,7 @@ The shapes are a stable surface. Times are ISO 8601 in UTC; what does not apply 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,20 +30,20 @@ from scheduling.models import (
 from scheduling.models.run import RunQuerySet
 from scheduling.schedules import Manual, parse
 
-AFTER = {
-    FollowUpOn.SUCCESS: "after {} succeeds",
-    FollowUpOn.FAILURE: "after {} fails",
-    FollowUpOn.ANY: "after {} ends",
+ENDS = {
+    FollowUpOn.SUCCESS: "{} succeeds",
+    FollowUpOn.FAILURE: "{} fails",
+    FollowUpOn.ANY: "{} ends",
 }
 
 
 class JobState(StrEnum):
     """Where a job stands, in the names that Axway's library gives to it."""
 
-    INITIALIZING = "Initializing"  # has never run
+    INITIALIZING = "Initializing"  # has never run, or is not ready for its first run
     RUNNING = "Running"  # open, or waiting for its next fire between good runs
     RETRYING = "Retrying"  # open after a failed or lost attempt
-    STOPPED = "Stopped"  # paused, or its circuit is
+    STOPPED = "Stopped"  # paused, or its circuit is or is open
     FAILED = "Failed"
     FINISHED = "Finished"  # nothing more to come
 
@@ -122,12 +123,18 @@ def follows_of(ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     rules = (
         FollowUp.objects.filter(follower_id__in=ids, job__retired_at=None)
         .order_by("job__name")
-        .values_list("follower_id", "job__name", "on")
+        .values_list("follower_id", "job__name", "on", "join")
     )
-    told: dict[int, tuple[str, ...]] = {}
-    for follower, name, on in rules:
-        told[follower] = (*told.get(follower, ()), AFTER[FollowUpOn(on)].format(name))
-    return told
+    alone: dict[int, list[str]] = defaultdict(list)
+    joined: dict[int, list[str]] = defaultdict(list)
+    for follower, name, on, join in rules:
+        (joined if join else alone)[follower].append(ENDS[FollowUpOn(on)].format(name))
+    return {
+        pk: tuple(
+            f"after {words}" for words in (*alone[pk], *filter(None, [" and ".join(joined[pk])]))
+        )
+        for pk in {*alone, *joined}
+    }
 
 
 def last_runs_of(ids: Sequence[int]) -> dict[int, Run]:
@@ -156,30 +163,40 @@ def everything_paused(now: datetime) -> bool:
     return installation is not None and installation.is_paused(now)
 
 
-def paused_jobs(jobs: Iterable[Job], now: datetime) -> set[int]:
-    """The ids of those that fire for none of their targets: paused, or all that they belong to."""
+def held_jobs(jobs: Iterable[Job], now: datetime) -> tuple[set[int], set[int]]:
+    """The ids of those that fire for none of their targets, for either of two reasons.
+
+    They are paused, or all that they belong to; or their circuit is open.
+    """
     all_paused = everything_paused(now)
-    held = Circuit.objects.filter(paused_at__isnull=False)
-    circuits = {circuit.name for circuit in held if circuit.is_paused(now)}
-    return {
-        job.pk for job in jobs if all_paused or job.circuit_id in circuits or job.is_paused(now)
-    }
+    known = Circuit.objects.exclude(paused_at=None, opened_at=None)
+    circuits = {circuit.name: circuit for circuit in known}
+    paused, opened = set(), set()
+    for job in jobs:
+        circuit = circuits.get(job.circuit_id or "")
+        if all_paused or job.is_paused(now) or (circuit is not None and circuit.is_paused(now)):
+            paused.add(job.pk)
+        if circuit is not None and circuit.is_open and not job.left_out:
+            opened.add(job.pk)
+    return paused, opened
 
 
 def job_state(job: Job, now: datetime) -> JobState:
     facts = facts_of([job])[job.pk]
-    return derive_state(job, facts, paused=bool(paused_jobs([job], now)))
+    return derive_state(job, facts, paused=any(held_jobs([job], now)))
 
 
 def derive_state(job: Job, facts: JobFacts, *, paused: bool) -> JobState:
-    """Decide which name fits; what runs at this moment comes first, a pause second."""
+    """Decide which name fits; what runs at this moment comes first, a pause or an open circuit
+    second.
+    """
     if facts.running:
         return JobState.RETRYING if facts.retrying else JobState.RUNNING
     if job.retired_at is not None:
         return JobState.FINISHED
     if paused:
         return JobState.STOPPED
-    if facts.queued:
+    if facts.queued and not _is_unready(job):
         return JobState.RETRYING if facts.retrying else JobState.RUNNING
     if facts.failing or job.schedule_error:
         return JobState.FAILED
@@ -189,6 +206,10 @@ def derive_state(job: Job, facts: JobFacts, *, paused: bool) -> JobState:
     return JobState.RUNNING if more_to_come else JobState.FINISHED
 
 
+def _is_unready(job: Job) -> bool:
+    return job.asked_at is not None and job.ready_since is None and job.unready_detail != ""
+
+
 def job_as_dict(job: Job, now: datetime) -> dict[str, Any]:
     return jobs_as_dicts([job], now)[0]
 
@@ -196,18 +217,21 @@ def job_as_dict(job: Job, now: datetime) -> dict[str, Any]:
 def jobs_as_dicts(jobs: Sequence[Job], now: datetime) -> list[dict[str, Any]]:
     """Describe many jobs in as many queries as one, in the order given."""
     facts = facts_of(jobs)
-    paused = paused_jobs(jobs, now)
-    return [_describe(job, facts[job.pk], job.pk in paused) for job in jobs]
+    paused, opened = held_jobs(jobs, now)
+    return [
+        _describe(job, facts[job.pk], paused=job.pk in paused, stopped=job.pk in paused | opened)
+        for job in jobs
+    ]
 
 
-def _describe(job: Job, facts: JobFacts, paused: bool) -> dict[str, Any]:
+def _describe(job: Job, facts: JobFacts, *, paused: bool, stopped: bool) -> dict[str, Any]:
     last = facts.last_run
     return {
         "name": job.name,
         "schedule": job.schedule,
         "sentence": sentence_of(job, facts),
         "declared_in": job.declared_in,
-        "state": derive_state(job, facts, paused=paused).value,
+        "state": derive_state(job, facts, paused=stopped).value,
         "paused": paused,
         "next_fire_at": iso(facts.next_fire_at),
         "last_run": None if last is None else run_as_dict(last, with_output=False),
@@ -264,14 +288,19 @@ def run_as_dict(run: Run, *, with_output: bool = True) -> dict[str, Any]:
     return {**row, "output": run.output} if with_output else row
 
 
-def history(job: Job | str, *, key: str | None = None, limit: int) -> list[Run]:
+def history(
+    job: Job | str, *, key: str | None = None, limit: int, with_output: bool = True
+) -> list[Run]:
     """Give the newest rows of a job, newest first; of a foreign task if it is a name.
 
-    `key` narrows it to one target, "" being the one without a key.
+    `key` narrows it to one target, "" being the one without a key. Without `with_output`, what
+    they wrote is left in the database until it is asked for.
     """
     rows = Run.objects.filter(job=job) if isinstance(job, Job) else foreign_runs(job)
     if key is not None:
         rows = rows.filter(key=key)
+    if not with_output:
+        rows = rows.defer("output")
     return list(rows.newest_first()[:limit])
 
 

@@ -18,6 +18,7 @@ from scheduling.limits import limits_of
 from scheduling.models import Job, Reason, Run
 from scheduling.models.job import DeclaredIn, Kind
 from scheduling.runs import refuse
+from scheduling.services import queue_of
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _send(
     job = run.job
     if job is None:
         return False
-    task = job.task if job.kind == Kind.TASK else COMMAND_TASK
+    task = task_of(job)
     arguments, options = _arguments(run, job), _options(run, job)
     try:
         if app.conf.task_routes and "queue" not in options:
@@ -100,6 +101,11 @@ def _send(
         )
         return False
     return True
+
+
+def task_of(job: Job) -> str:
+    """The Celery task that messages for the job's runs name."""
+    return job.task if job.kind == Kind.TASK else COMMAND_TASK
 
 
 def _routed_to(app: Celery, task: str, arguments: Any, options: Any) -> str:
@@ -123,6 +129,8 @@ def _options(run: Run, job: Job) -> dict[str, Any]:
     options: dict[str, Any] = {
         name: job.options[name] for name in PASSED_ON if job.options.get(name) not in (None, "")
     }
+    if queue := queue_of(job):
+        options["queue"] = queue
     options["task_id"] = str(run.pk)
     headers = job.options.get("headers") or {}
     options["headers"] = {**headers, "jobs_run": [str(run.pk), run.attempt]}
@@ -132,8 +140,9 @@ def _options(run: Run, job: Job) -> dict[str, Any]:
     elif not job.is_external:
         # Celery's pool ends a task in process; an external one is ended by its own limits.
         limits = limits_of(job)
-        options["soft_time_limit"] = limits.soft.total_seconds()
-        options["time_limit"] = limits.hard.total_seconds()
+        for option, limit in (("soft_time_limit", limits.soft), ("time_limit", limits.hard)):
+            if limit is not None:
+                options[option] = limit.total_seconds()
     return options
 
 

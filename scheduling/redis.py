@@ -22,14 +22,29 @@ DOORBELL = "jobs:doorbell"
 CONNECT_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0
 
+# A beat that has the database says so in each tick, and is believed for so long, in seconds.
+BEAT = "jobs:beat"
+BEAT_LASTS = 5
+# Who asks for it has a lease that runs out.
+BEAT_TIMEOUT = 0.5
+
 
 @functools.cache
 def client() -> redis.Redis:
     """The client of this process, made on first use; redis-py renews connections after a fork."""
+    return _client(CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+
+
+@functools.cache
+def hasty_client() -> redis.Redis:
+    return _client(BEAT_TIMEOUT, BEAT_TIMEOUT)
+
+
+def _client(connect_timeout: float, answer_timeout: float) -> redis.Redis:
     return redis.Redis.from_url(
         settings.REDIS_URL,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=ANSWER_TIMEOUT,
+        socket_connect_timeout=connect_timeout,
+        socket_timeout=answer_timeout,
         decode_responses=True,
     )
 
@@ -60,3 +75,20 @@ def wait_for_ring(seconds: float) -> None:
 def ring_on_commit() -> None:
     """Ring once the transaction is through; at once outside of one."""
     transaction.on_commit(ring, robust=True)
+
+
+def say_beat_is_well() -> None:
+    """Say that there is a beat with the database, which could end runs and begin them again."""
+    try:
+        client().set(BEAT, "1", ex=BEAT_LASTS)
+    except RedisError as error:
+        logger.debug("Nobody hears that a beat has the database: %s", error)
+
+
+def is_a_beat_well() -> bool | None:
+    """Whether some beat has the database; None: Redis does not answer."""
+    try:
+        return bool(hasty_client().exists(BEAT))
+    except RedisError as error:
+        logger.debug("Unknown whether a beat has the database: %s", error)
+        return None

@@ -34,6 +34,8 @@ class FollowUpRule:
 
     follower: str
     on: FollowOn = "success"
+    # Only after all of the follower's rules with this mark, under one root run
+    join: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +74,14 @@ class Declaration:
     retries: int = 0
     retry_delay: timedelta = timedelta(seconds=60)
     retry_delay_max: timedelta = timedelta(hours=1)
+    # Names of exceptions and exit codes; (): every failure
+    retry_on: tuple[str | int, ...] = ()
     rerun_if_lost: bool = False
+    memory_limit: int | None = None
     pause_after: int | None = None
     circuit: str | None = None
     locks: tuple[str, ...] = ()
+    locks_until_next_fire: bool = False
     notify_on_success: bool = False
     notify_still_failing: bool = False
     recipients: tuple[str, ...] = ()
@@ -87,6 +93,8 @@ class Declaration:
     after: tuple[FollowUpRule, ...] = ()
     # Another function each time its module is executed, which makes it no other declaration.
     should_run: Hook | None = field(default=None, compare=False)
+    ready: Hook | None = field(default=None, compare=False)
+    status: Hook | None = field(default=None, compare=False)
     # Its targets are added one by one, each with its key; it has no plain one.
     keyed: bool = False
 
@@ -166,19 +174,25 @@ def job(
     queue_limit: int | None = None,
     start_within: timedelta | None = None,
     should_run: Hook | None = None,
+    ready: Hook | None = None,
+    status: Hook | None = None,
     soft_limit: timedelta | None = None,
     hard_limit: timedelta | None = None,
     retries: int = 0,
     retry_delay: timedelta = timedelta(seconds=60),
     retry_delay_max: timedelta = timedelta(hours=1),
+    retry_on: Any = (),
     idempotent: bool = False,
+    memory_limit: int | str | None = None,
     pause_after: int | None = None,
     circuit: str | None = None,
     locks: str | Sequence[str] = (),
+    locks_until_next_fire: bool = False,
     keyed: bool = False,
     after: str | Sequence[str] = (),
     after_failure: str | Sequence[str] = (),
     after_any: str | Sequence[str] = (),
+    after_all: str | Sequence[str] = (),
     notify_on_success: bool = False,
     notify_still_failing: bool = False,
     recipients: str | Sequence[str] = (),
@@ -238,9 +252,9 @@ def _read(given: Mapping[str, Any], function: Callable[..., Any], name: str) -> 
 
 
 def followed(name: str, given: Mapping[str, Any]) -> tuple[FollowUpRule, ...]:
-    """Read what `after`, `after_failure` and `after_any` say, at the follower `name`."""
+    """Read what `after`, `after_failure`, `after_any` and `after_all` say, at the follower."""
     return tuple(
-        FollowUpRule(follower=each, on=cast(FollowOn, on))
+        FollowUpRule(follower=each, on=cast(FollowOn, on), join=keyword == "after_all")
         for keyword, on in declared_keywords.FOLLOWING.items()
         for each in read.as_names(given.get(keyword), name, keyword)
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from scheduling.errors import InvalidSchedule
 from scheduling.schedule_base import Schedule
 from scheduling.schedule_kinds import every_in_words, span_of
 from scheduling.spans import format_span, span_in_words
-from scheduling.zones import SECOND
+from scheduling.zones import SECOND, require_aware
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,10 @@ class Always(Schedule):
     @property
     def is_joinable(self) -> bool:
         return False
+
+    def after_end(self, ended: datetime) -> datetime | None:
+        """At once; how long a service that ends soon is made to wait is not for a value to say."""
+        return require_aware(ended)
 
     def sentence(self) -> str:
         return "always running"

@@ -39,10 +39,10 @@ def require_supported(schedule: Schedule) -> Schedule:
             "this version cannot fire; make two jobs of it",
             value=str(schedule),
         )
-    if isinstance(schedule, Adaptive | Always):
+    if isinstance(schedule, Adaptive):
         raise InvalidSchedule(
             f"Schedule {str(schedule)!r} is not fired by this version; "
-            "choose cron, every, times, once or manual",
+            "choose cron, every, times, once, always or manual",
             value=str(schedule),
         )
     return schedule

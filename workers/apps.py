@@ -12,10 +12,22 @@ class WorkersConfig(AppConfig):
     def ready(self) -> None:
         from celery import signals
 
-        from workers import commands, handlers, notifications, presence  # noqa: F401
+        from workers import (  # noqa: F401
+            commands,
+            dead_letters,
+            handlers,
+            notifications,
+            pools,
+            presence,
+            stopping,
+        )
 
+        commands.connect()
         handlers.connect()
+        dead_letters.connect()
         presence.connect()
+        pools.connect()
+        stopping.connect()
         # Both come after the task modules were imported and before Celery builds its tracers; the
         # second also catches tasks that other receivers of the first have registered.
         signals.celeryd_init.connect(guard_tasks)

@@ -27,10 +27,13 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from scheduling import clock, runs
 from scheduling.conf import conf
 from scheduling.context import running
-from scheduling.models import Outcome, Reason, Run, State
-from scheduling.registry import registry
+from scheduling.limits import limits_of
+from scheduling.models import Job, Outcome, Reason, Run, State
+from scheduling.outbox import task_of
 from scheduling.runs import Result, Started
-from workers import lease, locks, notifications, results
+from scheduling.services import is_service
+from workers import hooks, lease, locks, notifications, pools, results, stopping
+from workers.open_run import OpenRun, Stop
 from workers.ticket import Ticket
 
 logger = logging.getLogger(__name__)
@@ -41,10 +44,19 @@ T = TypeVar("T")
 # end that was kept for so long is still taken.
 PATIENCE = timedelta(minutes=10)
 
-_executing: ContextVar[tuple[Started, lease.OpenRun]] = ContextVar("executing")
+# What becomes of an attempt whose body ended after it had heard that it is to stop.
+REASONS = {
+    Stop.WORKER_STOPS: Reason.HANDED_BACK,
+    Stop.ASKED: Reason.CANCELLED,
+    Stop.CUT_OFF: Reason.LOST,
+    Stop.SUPERSEDED: Reason.LOST,
+}
+CUT_OFF = "It was ended because its worker could not renew its lease"
+
+_executing: ContextVar[tuple[Started, OpenRun]] = ContextVar("executing")
 
 
-def executing() -> tuple[Started, lease.OpenRun]:
+def executing() -> tuple[Started, OpenRun]:
     """The run that executes here, for bodies of ours. Raises LookupError outside of one."""
     return _executing.get()
 
@@ -56,17 +68,23 @@ def execute(task: Task[Any, Any], ticket: Ticket, body: Callable[..., Any]) -> A
     there is nothing to run, Retry if the run is queued again, the error of a failure.
     """
     worker = lease.worker_name(task.request.hostname or "direct")
-    begun = until_answered(lambda: begin(ticket, worker=worker), f"start of run {ticket.run_id}")
+    begun = until_answered(
+        lambda: begin(ticket, worker=worker, task=task.name),
+        f"start of run {ticket.run_id}",
+        # Nothing has begun. Dropped, its message is missed, and somebody else may get another.
+        patience=conf.lease,
+    )
     if begun is None:
         raise Ignore
     started, open_run = begun
-    run, token = started.run, started.token
+    run = started.run
     with lease.heartbeat(worker).keep(open_run):
         try:
             if not wants_to_run(started):
+                open_run.is_over = True
                 until_answered(
                     lambda: runs.decline(
-                        run.pk, run.attempt, token=token, detail="", now=clock.now()
+                        run.pk, run.attempt, token=started.token, detail="", now=clock.now()
                     ),
                     f"end of run {run.pk}",
                 )
@@ -74,13 +92,9 @@ def execute(task: Task[Any, Any], ticket: Ticket, body: Callable[..., Any]) -> A
             # Bodies see the run's arguments and failures, whatever the message said.
             task.request.update(args=started.args, kwargs=started.kwargs, retries=run.failures)
             result, answer = perform(started, open_run, body)
-
-            def end() -> bool:
-                # First, so that who is woken by the end finds the gate open.
-                open_run.give_up_locks()
-                return runs.finish(run.pk, run.attempt, token=token, result=result, now=clock.now())
-
-            until_answered(end, f"end of run {run.pk}")
+            # From here on nobody ends this process because of what the database says of the run.
+            open_run.is_over = True
+            until_answered(lambda: record(started, open_run, result), f"end of run {run.pk}")
         finally:
             open_run.give_up_locks()
     notifications.deliver_of(run.pk)
@@ -89,8 +103,12 @@ def execute(task: Task[Any, Any], ticket: Ticket, body: Callable[..., Any]) -> A
     return answer
 
 
-def begin(ticket: Ticket, *, worker: str) -> tuple[Started, lease.OpenRun] | None:
-    """Pass the gate and have the attempt accepted; None: the message is to be dropped."""
+def begin(ticket: Ticket, *, worker: str, task: str) -> tuple[Started, OpenRun] | None:
+    """Pass the gate and have the attempt accepted; None: the message is to be dropped.
+
+    A message that names another task than the run's job is forged, or older than an edit of the
+    job: it must not be executed as that run, which is published again.
+    """
     run = (
         Run.objects.select_related("job", "target__resource")
         .filter(pk=ticket.run_id, attempt=ticket.attempt, state=State.QUEUED)
@@ -98,20 +116,45 @@ def begin(ticket: Ticket, *, worker: str) -> tuple[Started, lease.OpenRun] | Non
     )
     if run is None or run.job is None or run.target is None:
         return None
+    if task != task_of(run.job):
+        logger.warning("Dropped a message that names %r for run %s", task, run.pk)
+        return None
+    if not may_begin_here(run, run.job):
+        return None
     keys = runs.seat_keys(run.job, run.target)
-    open_run = lease.OpenRun(run.pk, run.attempt, keys, is_external=run.job.is_external)
-    busy = locks.acquire(keys, open_run.holder, lease=conf.lease)
-    if busy is not None:
-        if is_running(busy.holder):
+    seats = runs.capacities(keys) if keys else {}
+    open_run = OpenRun(
+        run.pk,
+        run.attempt,
+        keys,
+        seats=seats,
+        is_external=run.job.is_external,
+        is_service=is_service(run.job, run.target),
+    )
+    while busy := locks.acquire(keys, open_run.holder, lease=conf.lease, seats=seats):
+        gone = [holder for holder in busy.holders if not is_running(holder)]
+        if not gone:
             runs.wait_for_seat(run.pk, run.attempt, key=busy.key, now=clock.sample())
             return None
-        locks.seize(keys, open_run.holder, lease=conf.lease)
+        locks.release([busy.key], *gone)
     # Sampled: a process that was idle while its machine slept would find every run too early.
     started = runs.start(run.pk, run.attempt, worker=worker, now=clock.sample())
     if started is None:
         locks.release(keys, open_run.holder)
         return None
+    open_run.token = started.token
     return started, open_run
+
+
+def may_begin_here(run: Run, job: Job) -> bool:
+    """Whether this worker takes a run on; if not, the run has been sent where it belongs."""
+    if stopping.has_begun():
+        stopping.hand_back(Ticket(run.pk, run.attempt))
+        return False
+    if error := pools.refusal(job):
+        runs.refuse(run.pk, run.attempt, reason=Reason.PERMANENT, error=error, now=clock.sample())
+        return False
+    return hooks.is_ready(run, now=clock.sample())
 
 
 def is_running(holder: str) -> bool:
@@ -125,23 +168,21 @@ def is_running(holder: str) -> bool:
 
 
 def wants_to_run(started: Started) -> bool:
-    """Ask the job's `should_run`. An error in it is logged and counts as yes: work is not lost."""
-    declaration = registry.get(started.job.name)
-    if declaration is None or declaration.should_run is None:
+    """Ask the job's `should_run`. Only a no counts: an error or no answer in time loses no work."""
+    with running(started.current(lambda: False)):
+        answer = hooks.ask(started.job.name, "should_run")
+    if answer is None or answer.is_yes:
         return True
-    try:
-        with running(started.current(lambda: False)):
-            return bool(declaration.should_run())
-    except Exception:
-        logger.exception("should_run of job %s failed; it runs", started.job.name)
-        return True
+    if answer.said is hooks.Said.NO:
+        return False
+    logger.warning("Job %s runs although its %s", started.job.name, answer.detail)
+    return True
 
 
-def perform(
-    started: Started, open_run: lease.OpenRun, body: Callable[..., Any]
-) -> tuple[Result, object]:
+def perform(started: Started, open_run: OpenRun, body: Callable[..., Any]) -> tuple[Result, object]:
     """Give how the body ended, and what Celery is to be given or to see raised."""
     before = _executing.set((started, open_run))
+    answer: object
     try:
         with running(started.current(open_run.should_stop)):
             value = body(*started.args, **started.kwargs)
@@ -154,21 +195,56 @@ def perform(
     except SystemExit as error:
         if is_process_ending():
             raise
-        result = results.from_error(error)
-        return result, None if result.state == State.SUCCEEDED else failure(result)
+        result = as_told(results.from_error(error), open_run.told)
+        answer = None if result.state == State.SUCCEEDED else failure(result)
     except Exception as error:
-        result = results.from_error(error)
-        if open_run.was_told:
-            result = replace(result, reason=Reason.CANCELLED)
-        return result, error
+        result, answer = as_told(results.from_error(error), open_run.told), error
+    except BaseException as error:
+        # gevent's are no Exceptions. Celery is to see that of its own.
+        seconds = pools.timed_out(error)
+        if seconds is None:
+            raise
+        result, answer = as_told(from_timeout(started, error, seconds), open_run.told), error
+    else:
+        result = as_told(results.from_return(value), open_run.told)
+        answer = value if not isinstance(value, Result | Outcome) else None
+        if result.state == State.FAILED:
+            answer = failure(result)
     finally:
         _executing.reset(before)
-    result = results.from_return(value)
-    if open_run.was_told and result.reason != Reason.TERMINATED:
-        result = replace(result, state=State.FAILED, reason=Reason.CANCELLED)
-    if result.state == State.FAILED:
-        return result, failure(result)
-    return result, value if not isinstance(value, Result | Outcome) else None
+    return result, answer
+
+
+def from_timeout(started: Started, error: BaseException, seconds: float) -> Result:
+    """Tell the pool's hard limit from a timeout of the job's own that it has not caught."""
+    result = results.from_error(error)
+    hard = limits_of(started.job).hard
+    if hard is None or seconds != hard.total_seconds():
+        return result
+    return replace(
+        result, reason=Reason.HARD_LIMIT, error=f"Ended at its hard limit of {seconds:g} s"
+    )
+
+
+def as_told(result: Result, told: Stop) -> Result:
+    """Say why it ended, if it had heard that it is to stop; killed is killed."""
+    if told is Stop.NOT or result.reason == Reason.TERMINATED:
+        return result
+    reason = REASONS[told]
+    error = CUT_OFF if reason == Reason.LOST else result.error
+    return replace(result, state=State.FAILED, reason=reason, error=error)
+
+
+def record(started: Started, open_run: OpenRun, result: Result) -> bool:
+    """Write down how an attempt ended; False: it is no longer the accepted one."""
+    run, now = started.run, clock.now()
+    # First, so that who is woken by the end finds the gate open.
+    open_run.give_up_locks()
+    if result.reason == Reason.LOST:
+        return runs.lose(run.pk, run.attempt, detail=result.error, result=result, now=now)
+    if result.reason == Reason.HANDED_BACK:
+        return runs.hand_back(run.pk, run.attempt, token=started.token, now=now)
+    return runs.finish(run.pk, run.attempt, token=started.token, result=result, now=now)
 
 
 def is_process_ending() -> bool:
@@ -183,13 +259,13 @@ def failure(result: Result) -> results.JobFailed:
     return results.JobFailed(results.failure_message(result))
 
 
-def until_answered(ask: Callable[[], T], what: str) -> T | None:
+def until_answered(ask: Callable[[], T], what: str, *, patience: timedelta = PATIENCE) -> T | None:
     """Ask the database until it answers, each time on a fresh connection; None if it never does.
 
     The connection may have died while the job ran, and a soft time limit may strike in here.
     Without the database there is nothing else to do: what starts could not be recorded.
     """
-    give_up = time.monotonic() + PATIENCE.total_seconds()
+    give_up = time.monotonic() + patience.total_seconds()
     delay = 0.1
     while True:
         close_old_connections()

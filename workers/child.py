@@ -1,174 +1,166 @@
-"""An external process: in a session of its own, within its limits, its output read as it comes."""
+"""An external run, seen from its worker: a shepherd is told what to run, and its output is read."""
 
 from __future__ import annotations
 
-import contextlib
-import enum
 import os
-import selectors
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO
+from typing import Any, Protocol
 
-from scheduling.limits import Limits
+from workers import warm
+from workers.orders import CHUNK, Channel, Cut, Ended, Order
 from workers.output import HeadTail
 
-CHUNK = 64 * 1024
-# Longest time between two looks at the process, in seconds.
+# Longest time between two looks at what is to be passed on, in seconds.
 LOOK = 0.2
-# How long the output of a process that left the group is still waited for, in seconds.
-DRAIN = 1.0
+# How long a shepherd may take to end what it owns when nobody waits for the run, in seconds.
+PATIENCE = 15.0
+# What a shepherd that was killed would have said.
+LOST = Ended(exit_code=-signal.SIGKILL, cut=Cut.LOST)
 
 
-class Cut(enum.Enum):
-    """Why a process was made to end."""
+class Wishes(Protocol):
+    """What a run's worker has to pass on while it goes on; an OpenRun knows it."""
 
-    SOFT_LIMIT = enum.auto()
-    HARD_LIMIT = enum.auto()
-    STOPPED = enum.auto()
-    TERMINATED = enum.auto()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    exit_code: int  # negative: the number of the signal
-    cut: Cut | None
+    def should_stop(self) -> bool: ...
+    def must_die(self) -> bool: ...
+    def lease_until(self) -> float: ...
 
 
-def run_child(
-    command: Sequence[str],
-    *,
-    environ: Mapping[str, str],
-    folder: Path,
-    limits: Limits,
-    grace: timedelta,
-    should_stop: Callable[[], bool],
-    must_die: Callable[[], bool],
-    output: HeadTail,
-    file: Path | None = None,
-) -> Ended:
-    """Run `command` to its end, and end its whole process group with it.
+def run_child(order: Order, wishes: Wishes, output: HeadTail) -> Ended:
+    """Have `order` run to its end, with everything that it starts; both its outputs go to `output`.
 
-    `file` is executed, if it is another than the command's first word.
-
-    TERM at the soft limit, KILL at the hard one; when `should_stop` says so, TERM at once and
-    KILL after `grace`; when `must_die` does, KILL at once. Both outputs go to `output`; there is
-    no input.
+    Nothing of it is left then, also if this raises: a time limit of the pool, say.
     """
-    launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
-    process = subprocess.Popen(
-        [*launcher, str(os.getpid()), str(file or command[0]), *command],
-        env=environ,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    watch = Watch(
-        process.pid, limits=limits, grace=grace, should_stop=should_stop, must_die=must_die
-    )
+    source, sink = os.pipe()
+    os.set_blocking(source, False)
     try:
-        with process.stdout as pipe, Reader(pipe, output) as reader:
-            while not (watch.look() or has_ended(process)):
-                reader.read()
-            # Before it is reaped: until then its number, and so the group's, is nobody else's.
-            signal_group(process.pid, signal.SIGKILL)
-            drained = time.monotonic() + DRAIN
-            while reader.is_open and time.monotonic() < drained:
-                reader.read()
+        with shepherd() as channel:
+            channel.send_file(sink)
+            os.close(sink)
+            sink = -1
+            channel.send(asdict(replace(order, lease_until=wishes.lease_until())))
+            return Attendant(channel, source, wishes, output).attend()
+    except ConnectionError:
+        return LOST  # killed before it had the whole order
     finally:
-        signal_group(process.pid, signal.SIGKILL)
-        process.wait()
-    return Ended(exit_code=process.returncode, cut=watch.cut)
+        os.close(source)
+        if sink >= 0:
+            os.close(sink)
 
 
-class Watch:
-    """Decides at each look whether the group is to be told to end."""
-
-    def __init__(
-        self,
-        group: int,
-        *,
-        limits: Limits,
-        grace: timedelta,
-        should_stop: Callable[[], bool],
-        must_die: Callable[[], bool],
-    ) -> None:
-        began = time.monotonic()
-        self.cut: Cut | None = None
-        self._group = group
-        self._soft = began + limits.soft.total_seconds()
-        self._hard = began + limits.hard.total_seconds()
-        self._grace = grace.total_seconds()
-        self._should_stop = should_stop
-        self._must_die = must_die
-
-    def look(self) -> bool:
-        """Send what is due; True once the group has been killed."""
-        now = time.monotonic()
-        if self._must_die():
-            self.cut = Cut.TERMINATED
-            signal_group(self._group, signal.SIGKILL)
-            return True
-        if now >= self._hard:
-            if self.cut is not Cut.STOPPED:
-                self.cut = Cut.HARD_LIMIT
-            signal_group(self._group, signal.SIGKILL)
-            return True
-        if self.cut is None and self._should_stop():
-            self.cut = Cut.STOPPED
-            self._hard = min(self._hard, now + self._grace)
-            signal_group(self._group, signal.SIGTERM)
-        elif self.cut is None and now >= self._soft:
-            self.cut = Cut.SOFT_LIMIT
-            signal_group(self._group, signal.SIGTERM)
-        return False
+@contextmanager
+def shepherd() -> Iterator[Channel]:
+    """Give the channel to a shepherd of its own, forked from a warm process or else started."""
+    channel = warm.shepherd()
+    process: subprocess.Popen[bytes] | None = None
+    if channel is None:
+        process, channel = start_shepherd()
+    with channel.socket:
+        try:
+            yield channel
+        except BaseException:
+            # It ends everything when it reads the end, and closes its own side when it is done.
+            with suppress(OSError):
+                channel.socket.shutdown(socket.SHUT_WR)
+                channel.socket.settimeout(PATIENCE)
+                while channel.wait_for():
+                    pass
+            if process is not None and channel.is_open:
+                process.kill()  # it is frozen
+            raise
+        finally:
+            if process is not None:
+                process.wait()
 
 
-class Reader:
-    """Reads what a process writes, without ever waiting long."""
+def start_shepherd() -> tuple[subprocess.Popen[bytes], Channel]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))],
+            env={},
+            stdin=theirs.fileno(),
+            start_new_session=True,
+        )
+    channel = Channel(ours)
+    channel.wait_for()
+    return process, channel
 
-    def __init__(self, pipe: IO[bytes], output: HeadTail) -> None:
-        os.set_blocking(pipe.fileno(), False)
-        self.is_open = True
-        self._pipe = pipe
+
+class Attendant:
+    """Passes the worker's wishes on to a shepherd, and reads what its job writes."""
+
+    def __init__(self, channel: Channel, source: int, wishes: Wishes, output: HeadTail) -> None:
+        self._channel = channel
+        self._source = source
+        self._wishes = wishes
         self._output = output
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(pipe, selectors.EVENT_READ)
+        self._is_source_open = True
+        self._told: dict[str, Any] = {}
 
-    def __enter__(self) -> Reader:
-        return self
+    def attend(self) -> Ended:
+        """Wait for the end. A shepherd that is gone without a word has been killed."""
+        self._channel.socket.setblocking(False)
+        look = 0.0
+        ended: dict[str, Any] | None = None
+        while ended is None and self._channel.is_open:
+            if time.monotonic() >= look:
+                self._pass_on()
+                look = time.monotonic() + LOOK
+            for word in self._wait():
+                ended = word.get("ended", ended)
+        # The pipe holds what was written last. It need not end: a process that this one has forked
+        # meanwhile may have the other end, too.
+        while self._is_source_open and self._read():
+            pass
+        if ended is None:
+            return LOST
+        cut = ended["cut"]
+        return Ended(**{**ended, "cut": cut and Cut(cut)})
 
-    def __exit__(self, *exc: object) -> None:
-        self._selector.close()
+    def _wait(self) -> list[dict[str, Any]]:
+        """Read one chunk of output and the shepherd's words, if they come within LOOK seconds."""
+        watched = select.poll()
+        watched.register(self._channel.socket, select.POLLIN)
+        if self._is_source_open:
+            watched.register(self._source, select.POLLIN)
+        ready = {file for file, _ in watched.poll(LOOK * 1000)}
+        if self._source in ready:
+            self._read()
+        return self._channel.receive() if self._channel.socket.fileno() in ready else []
 
-    def read(self) -> None:
-        """Read one chunk, waiting at most LOOK seconds for it."""
-        if not self.is_open:
-            time.sleep(LOOK / 10)  # it has closed its output and goes on
-        elif self._selector.select(LOOK):
-            data = os.read(self._pipe.fileno(), CHUNK)
+    def _read(self) -> bool:
+        """Read one chunk; False: there is nothing at present."""
+        try:
+            data = os.read(self._source, CHUNK)
+        except BlockingIOError:
+            return False
+        self._is_source_open = bool(data)
+        if data:
             self._output.write(data)
-            self.is_open = bool(data)
+        return True
 
-
-def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process has ended, without reaping it."""
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def signal_group(group: int, number: signal.Signals) -> None:
-    # macOS says PermissionError for a group of zombies.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+    def _pass_on(self) -> None:
+        wishes: dict[str, Any] = {"lease_until": self._wishes.lease_until()}
+        if self._wishes.must_die():
+            wishes["kill"] = True
+        elif self._wishes.should_stop():
+            wishes["stop"] = True
+        news = {name: value for name, value in wishes.items() if self._told.get(name) != value}
+        # Its shepherd is frozen and hears nothing more, or it is gone, which is read soon.
+        with suppress(BlockingIOError, ConnectionError):
+            if news:
+                self._channel.send(news)
+                self._told |= news
 
 
 def signal_name(number: int) -> str:

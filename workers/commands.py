@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import shared_task
+from celery import shared_task, signals
 from django.conf import settings
 from django.core.management import call_command
 
 from scheduling.conf import conf
 from scheduling.errors import InvalidDeclaration
-from scheduling.limits import Limits, limits_of
+from scheduling.limits import limits_of
 from scheduling.models import Outcome, Reason, State
 from scheduling.models.job import Kind
 from scheduling.runs import Result, Started
-from workers import attempt, programs, results
-from workers.child import Cut, Ended, run_child, signal_name
+from workers import attempt, leftovers, programs, results, warm
+from workers.child import run_child, signal_name
+from workers.orders import Cut, Ended, Order
 from workers.output import HeadTail, TextSink
 
 # What a management command may see of the worker's environment: names and patterns. It is trusted
@@ -50,31 +51,41 @@ def run_command(*args: Any, **kwargs: Any) -> Result:
     output = HeadTail(conf.OUTPUT_LIMIT, conf.OUTPUT_HEAD)
     if not job.is_external:
         return run_inside(job.command, args, kwargs, output)
-    file: Path | None = None
+    try:
+        order = order_of(started, args, kwargs)
+    except InvalidDeclaration as error:
+        return Result(state=State.FAILED, reason=Reason.PERMANENT, error=str(error))
+    open_run.heard(output)
+    ended = run_child(order, open_run, output)
+    if ended.cut is Cut.LOST:
+        leftovers.end_run(started.run.pk, started.run.attempt)
+    return result_of(ended, order, output)
+
+
+def order_of(started: Started, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Order:
+    """Say what to run for an external job. Raises InvalidDeclaration if it may not be run."""
+    job, limits = started.job, limits_of(started.job)
+    call: list[str] = []
     if job.kind == Kind.PROGRAM:
-        try:
-            file = programs.allowed_file(job.command)
-        except InvalidDeclaration as error:
-            return Result(state=State.FAILED, reason=Reason.PERMANENT, error=str(error))
+        file = programs.allowed_file(job.command)
         words = [job.command, *map(str, args), *options_of(kwargs)]
-        environ = programs.visible(os.environ) | facts(started)
-        where = Path(conf.PROGRAM_DIRECTORY or folder())
+        environ, where = programs.visible(os.environ), conf.PROGRAM_DIRECTORY or folder()
     else:
-        words = [*manage(), *argv(job.command, args, kwargs)]
-        environ, where = environment(os.environ, started), folder()
-    limits = limits_of(job)
-    ended = run_child(
-        words,
-        file=file,
-        environ=environ,
-        folder=where,
-        limits=limits,
-        grace=conf.KILL_GRACE,
-        should_stop=open_run.should_stop,
-        must_die=open_run.must_die,
-        output=output,
+        call = argv(job.command, args, kwargs)
+        words = [*manage(), *call]
+        file, environ, where = Path(words[0]), environment(os.environ), folder()
+    return Order(
+        words=words,
+        file=str(file),
+        call=call,
+        environ={**environ, **facts(started), leftovers.MARK: leftovers.mark()},
+        folder=str(where),
+        soft=None if limits.soft is None else limits.soft.total_seconds(),
+        hard=None if limits.hard is None else limits.hard.total_seconds(),
+        grace=conf.KILL_GRACE.total_seconds(),
+        memory=job.memory_limit or conf.MEMORY_LIMIT,
+        user=conf.RUN_AS,
     )
-    return result_of(ended, limits, output)
 
 
 def run_inside(
@@ -128,6 +139,16 @@ def options_of(kwargs: Mapping[str, Any]) -> list[str]:
     return options
 
 
+def connect() -> None:
+    signals.worker_init.connect(open_door)
+    signals.worker_shutdown.connect(warm.close_door)
+
+
+def open_door(**_: Any) -> None:
+    """Before the pool is forked, so that all of it shares one warm process."""
+    warm.open_door(lambda: environment(os.environ), folder())
+
+
 def folder() -> Path:
     """Where external commands run: the project's folder, whatever the worker was started in."""
     return Path(getattr(settings, "BASE_DIR", None) or Path.cwd())
@@ -138,8 +159,8 @@ def manage() -> list[str]:
     return [sys.executable, *([str(script)] if script.exists() else ["-m", "django"])]
 
 
-def environment(worker: Mapping[str, str], started: Started) -> dict[str, str]:
-    """Give what an external command sees: the allowed part of the worker's, and its run's."""
+def environment(worker: Mapping[str, str]) -> dict[str, str]:
+    """Give the part of the worker's environment that an external management command sees."""
     allowed = (*ENVIRONMENT, *conf.COMMAND_ENVIRONMENT)
     passed = {
         name: value
@@ -151,14 +172,13 @@ def environment(worker: Mapping[str, str], started: Started) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": worker.get("DJANGO_SETTINGS_MODULE", settings.SETTINGS_MODULE),
         # What it has printed is kept even if it is killed.
         "PYTHONUNBUFFERED": "1",
-        **facts(started),
     }
 
 
 def facts(started: Started) -> dict[str, str]:
     """What every process of a run is told of it."""
     current = started.current(lambda: False)
-    return {
+    told = {
         "RUN_ID": str(current.id),
         "SCHEDULED_AT": current.scheduled_at.isoformat(),
         "ATTEMPT": str(current.attempt),
@@ -166,28 +186,26 @@ def facts(started: Started) -> dict[str, str]:
         "JOB": current.job,
         "KEY": current.key,
     }
+    if (parent := current.parent) is not None:
+        told["PARENT_RUN_ID"], told["PARENT_JOB"] = str(parent.id), parent.job
+        told["PARENT_STATE"] = parent.state
+        told["PARENT_SCHEDULED_AT"] = parent.scheduled_at.isoformat()
+    return told
 
 
-def result_of(ended: Ended, limits: Limits, output: HeadTail) -> Result:
+def result_of(ended: Ended, order: Order, output: HeadTail) -> Result:
     """Say how an external process ended; what cut it short outweighs its exit code."""
-    soft, hard = limits.soft.total_seconds(), limits.hard.total_seconds()
-    failures: dict[Cut, tuple[Reason, str]] = {
-        Cut.STOPPED: (Reason.CANCELLED, "Stopped because somebody asked for it"),
-        Cut.TERMINATED: (Reason.TERMINATED, "Killed because somebody asked for it"),
-        Cut.SOFT_LIMIT: (
-            Reason.SOFT_LIMIT,
-            f"Told to end at its soft limit of {soft:g} s (hard limit: {hard:g} s)",
-        ),
-        Cut.HARD_LIMIT: (Reason.HARD_LIMIT, f"Killed at its hard limit of {hard:g} s"),
-    }
     reason: Reason | None = None
     error = ""
     if ended.cut is not None:
-        reason, error = failures[ended.cut]
+        reason, error = cut_short(ended.cut, order)
     elif ended.exit_code < 0:
         reason, error = Reason.KILLED, f"Killed by {signal_name(-ended.exit_code)}"
     elif ended.exit_code > 0:
         reason, error = Reason.EXIT_CODE, f"Ended with exit code {ended.exit_code}"
+    if ended.left:
+        reason = reason or Reason.KILLED
+        error = f"{error}\n{ended.left} of its processes could not be killed".lstrip()
     return Result(
         state=State.SUCCEEDED if reason is None else State.FAILED,
         reason=reason,
@@ -196,3 +214,22 @@ def result_of(ended: Ended, limits: Limits, output: HeadTail) -> Result:
         output_bytes=output.total,
         error=error,
     )
+
+
+def cut_short(cut: Cut, order: Order) -> tuple[Reason, str]:
+    match cut:
+        case Cut.STOPPED:
+            return Reason.CANCELLED, "Stopped because somebody asked for it"
+        case Cut.TERMINATED:
+            return Reason.TERMINATED, "Killed because somebody asked for it"
+        case Cut.SOFT_LIMIT:
+            until = f" (hard limit: {order.hard:g} s)" if order.hard is not None else ""
+            return Reason.SOFT_LIMIT, f"Told to end at its soft limit of {order.soft:g} s{until}"
+        case Cut.HARD_LIMIT:
+            return Reason.HARD_LIMIT, f"Killed at its hard limit of {order.hard:g} s"
+        case Cut.MEMORY:
+            return Reason.MEMORY, f"Killed at its memory limit of {order.memory:,} bytes"
+        case Cut.LEASE:
+            return Reason.LOST, "Killed because its worker did not renew its lease in time"
+        case Cut.LOST:
+            return Reason.LOST, "Killed with its shepherd, the process that looks after it"

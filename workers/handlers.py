@@ -1,35 +1,34 @@
 """What only Celery's signals tell: a lost process, a hard limit, a revocation, an unknown task.
 
-Each is a compare-and-set on (run, attempt), so a signal that fires twice or late changes nothing;
-and nothing is lost when one does not fire: the run's lease lapses.
+For runs, each is a compare-and-set on (run, attempt), so a signal that fires twice or late changes
+nothing; and nothing is lost when one does not fire: the run's lease lapses. For other tasks, see
+`foreign`; for messages that nobody can work on, `dead_letters`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from functools import wraps
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Task, signals, states
+from celery.exceptions import Reject
 from celery.worker.request import Request
 from django.db import connection
+from kombu.exceptions import ContentDisallowed
 
 from scheduling import clock, runs
 from scheduling.conf import conf
-from scheduling.models import Reason, Run, State
+from scheduling.models import Reason, Run, Spoilt, State
 from scheduling.runs import Result
-from workers import lease, stock
+from workers import dead_letters, foreign, lease, stock
 from workers.child import signal_name
-from workers.ticket import ticket_of
+from workers.ticket import Ticket, ticket_of
 
 logger = logging.getLogger(__name__)
-
-# Celery keeps the history of its workers' own house out of ours.
-OWN = ("workers.", "celery.")
 
 
 class Requests:
@@ -54,21 +53,22 @@ class Requests:
 
 
 requests = Requests()
-_began: dict[str, datetime] = {}
 
 
 def connect() -> None:
     signals.before_task_publish.connect(stock.stamp)
     signals.task_received.connect(received)
     signals.task_failure.connect(failed)
+    signals.task_retry.connect(retried)
     signals.task_revoked.connect(revoked)
+    signals.task_rejected.connect(rejected)
     signals.task_unknown.connect(unknown)
     signals.task_prerun.connect(foreign_began)
     signals.task_postrun.connect(foreign_ended)
 
 
 def tolerant(handler: Callable[..., None]) -> Callable[..., None]:
-    """Let no error out, and leave no connection in a process that forks its pool."""
+    """Let no error out, and leave no connection in a process that may fork its pool."""
 
     @wraps(handler)
     def handle(*args: Any, **kwargs: Any) -> None:
@@ -77,16 +77,17 @@ def tolerant(handler: Callable[..., None]) -> Callable[..., None]:
         except Exception:
             logger.exception("Signal handler %s failed", handler.__name__)
         finally:
-            if not connection.in_atomic_block:
+            if not (connection.in_atomic_block or lease.is_pool_child()):
                 connection.close()
 
     return handle
 
 
 def received(request: Request, **_: Any) -> None:
-    if ticket_of(request.request_dict) is not None:
+    is_run = ticket_of(request.request_dict) is not None
+    if is_run or foreign.is_wanted(request.task.name):
         requests.add(request)
-    else:
+    if not is_run:
         stock_fired(request.request_dict, request.hostname)
 
 
@@ -101,18 +102,24 @@ def record_stock_fire(fire: stock.Fire, headers: Any, hostname: str) -> None:
     stock.record(fire, headers, hostname=hostname)
 
 
-def failed(task_id: str, exception: BaseException, **_: Any) -> None:
-    """In a child, the guard has recorded the failure; this is for those that it cannot see."""
+def failed(task_id: str, exception: BaseException, sender: Any = None, **_: Any) -> None:
+    """In a child, the guard has recorded the failure of a run; this is for those that it cannot
+    see, and for other tasks.
+    """
     if isinstance(exception, WorkerLostError | TimeLimitExceeded):
         request = requests.only(task_id)
         if request is not None:
             child_gone(request, exception)
+    # The end of a task that has rejected its message is told by its postrun.
+    elif sender is not None and not isinstance(exception, Reject) and foreign.is_foreign(sender):
+        tolerant(foreign.failed)(task_id, sender, exception)
 
 
 @tolerant
 def child_gone(request: Request, exception: BaseException) -> None:
     ticket = ticket_of(request.request_dict)
     if ticket is None:
+        foreign.gone(request, exception)
         return
     # A message whose attempt was refused may die with its process, too; the attempt did not.
     child = f"{request.hostname}/{request.worker_pid}"
@@ -139,6 +146,8 @@ def revoked(
     ticket = ticket_of(request)
     if ticket is None:
         stock_fired(request, request.hostname)
+        if foreign.is_wanted(request.get("task")):
+            foreign.revoked(request, terminated=terminated, signum=signum, expired=expired)
     if ticket is None or expired:
         return
     if terminated:
@@ -150,10 +159,13 @@ def revoked(
 
 
 @tolerant
-def unknown(message: Any, **_: Any) -> None:
+def unknown(message: Any, sender: Any = None, **_: Any) -> None:
     ticket = ticket_of(message.headers)
     if ticket is None:
         stock_fired(message.headers, None)
+    if ticket is None or not Run.objects.filter(pk=ticket.run_id).exists():
+        worker = dead_letters.name_of(sender)
+        dead_letters.post_message(Spoilt.TASK, message, worker=worker, detail="No such task here")
     else:
         runs.refuse(
             *ticket,
@@ -164,36 +176,50 @@ def unknown(message: Any, **_: Any) -> None:
         )
 
 
-def is_foreign(task: Task[Any, Any]) -> bool:
-    wanted = conf.RECORD_FOREIGN_TASKS or (conf.SHADOW and stock.fire_of(task.request) is not None)
-    return bool(wanted) and ticket_of(task.request) is None and not task.name.startswith(OWN)
-
-
 def foreign_began(task_id: str, task: Task[Any, Any], **_: Any) -> None:
-    if is_foreign(task):
-        _began[task_id] = clock.now()
+    if foreign.is_foreign(task):
+        tolerant(foreign.began)(task_id, task)
 
 
 def foreign_ended(
     task_id: str, task: Task[Any, Any], state: str | None = None, retval: Any = None, **_: Any
 ) -> None:
-    began = _began.pop(task_id, None)
-    if began is not None and state in (states.SUCCESS, states.FAILURE):
-        error = retval if state == states.FAILURE else None
-        record_foreign(task_id, task, began, error)
+    if foreign.is_foreign(task):
+        tolerant(foreign.ended)(task_id, task, state, retval)
+    elif state == states.IGNORED and (ticket := ticket_of(task.request)) is not None:
+        tell_of_unknown_run(ticket, task)
 
 
 @tolerant
-def record_foreign(task_id: str, task: Task[Any, Any], began: datetime, error: object) -> None:
-    fire = stock.fire_of(task.request)
-    runs.record_foreign(
-        task_id=task_id,
-        name=task.name,
-        state=State.SUCCEEDED if error is None else State.FAILED,
-        started_at=began,
-        ended_at=clock.now(),
-        error="" if error is None else f"{type(error).__name__}: {error}",
-        worker=lease.worker_name(task.request.hostname or "direct"),
-        key=fire.periodic_task if fire else "",
-        sent_at=fire.sent_at if fire else None,
+def tell_of_unknown_run(ticket: Ticket, task: Task[Any, Any]) -> None:
+    """A second delivery is nothing to tell; a run that there never was is."""
+    if Run.objects.filter(pk=ticket.run_id).exists():
+        return
+    request = task.request
+    dead_letters.post(
+        Spoilt.RUN,
+        worker=request.hostname or "direct",
+        queue=(request.delivery_info or {}).get("routing_key"),
+        task=task.name,
+        message_id=request.id,
+        detail=f"It names the run {ticket.run_id}, which does not exist; nothing was executed",
     )
+
+
+def retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
+    if sender is not None and foreign.is_foreign(sender):
+        # In the main process, the request knows whose child it was.
+        known = requests.only(request.id)
+        pid = known.worker_pid if known is not None else None
+        worker = f"{request.hostname}/{pid}" if pid else foreign.worker_of(sender)
+        tolerant(foreign.retried)(sender, reason, worker)
+
+
+def rejected(message: Any, exc: BaseException | None = None, sender: Any = None, **_: Any) -> None:
+    if exc is None:
+        kind, detail = Spoilt.ENVELOPE, "It is no task"
+    elif isinstance(exc, ContentDisallowed):
+        kind, detail = Spoilt.CONTENT, f"{type(exc).__name__}: {exc}"
+    else:
+        kind, detail = Spoilt.BODY, f"{type(exc).__name__}: {exc}"
+    dead_letters.post_message(kind, message, worker=dead_letters.name_of(sender), detail=detail)

@@ -1,14 +1,14 @@
 """The gate of a resource, in Redis: it spares the database runs that would have to wait.
 
-It is no fence: that is the seat in the database. So without Redis the gate stands open, and who
-may hold the seat overwrites a key that was left behind.
+It is no fence: that is the seat in the database. So without Redis the gate stands open, and what a
+dead holder has left behind is cleared away.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,17 +18,17 @@ from scheduling import redis
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "jobs:lock:"
+PREFIX = "jobs:seats:"
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """A lock that somebody else has; `holder` is `<run id>/<attempt>`."""
+    """A lock without a free seat; each of `holders` is `<run id>/<attempt>`."""
 
     key: str
-    holder: str
+    holders: tuple[str, ...]
 
 
 class Outage:
@@ -51,38 +51,35 @@ class Outage:
 _outage = Outage()
 
 
-def acquire(keys: Sequence[str], holder: str, *, lease: timedelta) -> Busy | None:
-    """Take the locks of all `keys` or none, for `lease`; extend those that `holder` has."""
+def acquire(
+    keys: Sequence[str],
+    holder: str,
+    *,
+    lease: timedelta,
+    seats: Mapping[str, int] | None = None,
+) -> Busy | None:
+    """Take a seat of each of `keys` or none, for `lease`; extend those that `holder` has.
+
+    `seats` says how many a lock has, if more than one.
+    """
     if not keys:
         return None
+    numbers = [(seats or {}).get(key, 1) for key in keys]
     found: list[Any] = _ask(
         lambda: _script("locks_acquire.lua")(
-            keys=[PREFIX + key for key in keys], args=[holder, _milliseconds(lease)]
+            keys=[PREFIX + key for key in keys], args=[holder, _milliseconds(lease), *numbers]
         ),
         without=[],
     )
-    return Busy(keys[int(found[0]) - 1], str(found[1])) if found else None
+    return Busy(keys[int(found[0]) - 1], tuple(map(str, found[1:]))) if found else None
 
 
-def seize(keys: Sequence[str], holder: str, *, lease: timedelta) -> None:
-    """Take the locks from whoever has them: what they say is no longer true in the database."""
-
-    def write() -> None:
-        with redis.client().pipeline(transaction=True) as pipe:
-            for key in keys:
-                pipe.set(PREFIX + key, holder, px=_milliseconds(lease))
-            pipe.execute()
-
-    if keys:
-        _ask(write, without=None)
-
-
-def release(keys: Sequence[str], holder: str) -> None:
-    """Give up those locks that `holder` still has."""
+def release(keys: Sequence[str], *holders: str) -> None:
+    """Give up those seats that these holders still have."""
     if keys:
         _ask(
             lambda: _script("locks_release.lua")(
-                keys=[PREFIX + key for key in keys], args=[holder]
+                keys=[PREFIX + key for key in keys], args=list(holders)
             ),
             without=None,
         )

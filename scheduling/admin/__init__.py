@@ -7,7 +7,9 @@ from django.contrib import admin
 from scheduling.admin import (
     calendars,
     circuits,
+    dead_letters,
     jobs,
+    locks,
     notifications,
     periodic,
     resources,
@@ -18,7 +20,9 @@ from scheduling.admin import (
 __all__ = [
     "calendars",
     "circuits",
+    "dead_letters",
     "jobs",
+    "locks",
     "notifications",
     "periodic",
     "resources",

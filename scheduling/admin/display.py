@@ -47,6 +47,18 @@ def state_badge(run: Run) -> SafeString:
     return format_html('{} <span class="bk-subtle">{}</span>', shown, run.get_reason_display())
 
 
+def attempt(run: Run, retries: int) -> str:
+    """'1', '1 of 4', '2 of 4 (1 failed)': failures use up the job's retries, other ends do not."""
+    most = run.attempt + max(0, retries - run.failures)
+    shown = str(run.attempt) if most == 1 else f"{run.attempt} of {most}"
+    before = [
+        f"{number} {word}"
+        for number, word in ((run.failures, "failed"), (run.losses, "lost"))
+        if number
+    ]
+    return f"{shown} ({', '.join(before)})" if before else shown
+
+
 def state_dot(run: Run) -> SafeString:
     words = f"{run.get_state_display()}: {run.get_reason_display()}".removesuffix(": ")
     return format_html(
@@ -73,6 +85,11 @@ def duration(span: timedelta | None) -> str:
 
 def unbroken(text: str) -> SafeString:
     return format_html('<span class="bk-nowrap">{}</span>', text)
+
+
+def broken(text: str) -> SafeString:
+    """Text that breaks anywhere, so that a long word does not stretch its table."""
+    return format_html('<span class="bk-wrap">{}</span>', text) if text else NOTHING
 
 
 def relative(value: datetime, now: datetime) -> str:

@@ -9,20 +9,23 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from unfold.widgets import (
     UnfoldAdminExpandableTextareaWidget,
     UnfoldAdminPasswordToggleWidget,
     UnfoldAdminTextInputWidget,
 )
 
-from scheduling import clock
-from scheduling.errors import InvalidSchedule
+from scheduling import channels, clock
+from scheduling.declared_values import as_bytes, as_failures
+from scheduling.errors import InvalidDeclaration, InvalidSchedule
+from scheduling.recipients import require_recipient
 from scheduling.schedules import parse, require_supported
+from scheduling.sizes import format_size
 from scheduling.spans import format_span, parse_span
 
 # Of a resource, and so of a lock.
 LONGEST_KEY = 300
+LONGEST_REASON = 300
 # As an escape in JSON; behind an odd backslash it would be plain text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -65,7 +68,17 @@ class StrictJsonField(forms.JSONField):
         return None if data is None else forms.fields.InvalidJSONInput(data)
 
 
-class SpanField(forms.CharField):
+class ReadField(forms.CharField):
+    """A value that is typed as text: however it is written, the same value is no change."""
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(initial != self.to_python(data))
+        except ValidationError:
+            return True
+
+
+class SpanField(ReadField):
     """A span of time as text: 90s, 5m, 1h30m. Empty: None."""
 
     def __init__(self, *, at_least: timedelta = timedelta(0), **kwargs: Any) -> None:
@@ -98,12 +111,6 @@ class SpanField(forms.CharField):
             return format_span(value)
         except InvalidSchedule:
             return f"{value.total_seconds():g}s"
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(initial != self.to_python(data))
-        except ValidationError:
-            return True
 
 
 class ScheduleField(forms.CharField):
@@ -144,6 +151,42 @@ def refuse_if_over(text: str) -> None:
         )
 
 
+class SizeField(ReadField):
+    """An amount of memory as text: 512M, 2G. Empty: None."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("widget", UnfoldAdminTextInputWidget(attrs={"placeholder": "512M, 2G"}))
+        super().__init__(**kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        if not text:
+            return None
+        try:
+            return as_bytes(text, "", "")
+        except InvalidDeclaration as error:
+            raise ValidationError(
+                f"{text[:40]!r} is no limit; write a number with K, M or G, such as 512M, "
+                "at least 16M",
+                code="invalid",
+            ) from error
+
+    def prepare_value(self, value: Any) -> Any:
+        return format_size(value) if isinstance(value, int) else value
+
+
+class ReasonField(forms.CharField):
+    """Why somebody does something. It becomes one line, as it stands in logs, mails and banners."""
+
+    def __init__(self, *, max_length: int = LONGEST_REASON, **kwargs: Any) -> None:
+        attrs = {"rows": 2, "maxlength": max_length}
+        kwargs.setdefault("widget", UnfoldAdminExpandableTextareaWidget(attrs=attrs))
+        super().__init__(max_length=max_length, validators=[printable], **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        return " ".join((super().to_python(value) or "").split())
+
+
 class LinesField(forms.CharField):
     """A list of texts, one to a line."""
 
@@ -177,6 +220,26 @@ class LinesField(forms.CharField):
         return bool((initial or []) != self.to_python(data))
 
 
+class FailuresField(LinesField):
+    """Names of exceptions, and exit codes as numbers, one to a line."""
+
+    def to_python(self, value: Any) -> Any:
+        return [
+            int(line) if isinstance(line, str) and re.fullmatch("[0-9]{1,3}", line) else line
+            for line in super().to_python(value)
+        ]
+
+    def check_line(self, line: Any) -> None:
+        try:
+            as_failures([line], "", "")
+        except InvalidDeclaration as error:
+            raise ValidationError(
+                f"{line!r:.80} is neither the name of an exception, such as "
+                "requests.ConnectionError, nor an exit code from 1 to 255",
+                code="invalid",
+            ) from error
+
+
 class SecretField(forms.CharField):
     """A text that stands behind dots; whoever may change it can have it shown."""
 
@@ -188,12 +251,17 @@ class SecretField(forms.CharField):
         super().__init__(widget=widget, **kwargs)
 
 
-class EmailLinesField(LinesField):
+class RecipientsField(LinesField):
+    """E-mail addresses and names of channels, one to a line."""
+
     def check_line(self, line: str) -> None:
-        printable(line)
+        super().check_line(line)
         try:
-            validate_email(line)
-        except ValidationError as error:
+            require_recipient(line)
+        except InvalidDeclaration as error:
+            raise ValidationError(str(error), code="invalid") from error
+        if "@" not in line and line not in channels.known():
+            known = ", ".join(channels.known()) or "none"
             raise ValidationError(
-                f"{line[:80]!r} is not an e-mail address", code="invalid"
-            ) from error
+                f"There is no channel {line[:80]!r}; JOBS_CHANNELS has: {known}", code="unknown"
+            )

@@ -21,10 +21,12 @@ from scheduling import clock
 from scheduling.admin import choices, display
 from scheduling.admin.base import ModelForm
 from scheduling.admin.fields import (
-    EmailLinesField,
+    FailuresField,
     LinesField,
+    RecipientsField,
     ScheduleField,
     SecretField,
+    SizeField,
     SpanField,
     refuse_if_over,
 )
@@ -40,6 +42,8 @@ from scheduling.models.job import Kind
 from scheduling.ping_urls import require_ping_url
 from scheduling.policies import Overlap
 from scheduling.runs.cursors import by_rules
+from scheduling.runs.seats import MOST_SEATS
+from scheduling.services import ALWAYS
 from scheduling.zones import ClockChange
 from workers.programs import allowed_file
 
@@ -92,9 +96,19 @@ class JobForm(ModelForm[Job]):
         initial=timedelta(minutes=1), help_text="Doubles with every failure ..."
     )
     retry_delay_max = SpanField(initial=timedelta(hours=1), help_text="... up to this")
-    locks = LinesField(required=False, help_text="Resource keys that every run holds, one a line")
-    recipients = EmailLinesField(
-        required=False, help_text="One address a line; empty: those of JOBS_NOTIFY"
+    retry_on = FailuresField(
+        required=False,
+        help_text="Exceptions and exit codes that are retried, one a line; empty: every failure",
+    )
+    memory_limit = SizeField(
+        required=False,
+        help_text="Of all processes of an external run together, such as 512M; empty: "
+        "JOBS_MEMORY_LIMIT",
+    )
+    locks = LinesField(required=False, help_text="Keys of locks that every run holds, one a line")
+    recipients = RecipientsField(
+        required=False,
+        help_text="Addresses and names of channels, one a line; empty: those of JOBS_NOTIFY",
     )
 
     program = forms.CharField(
@@ -268,9 +282,21 @@ class JobForm(ModelForm[Job]):
 
 
 class ResourceForm(ModelForm[Resource]):
+    seats = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_SEATS,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="How many runs may hold it at once; empty: as JOBS_SEATS says, otherwise one",
+    )
+    recipients = RecipientsField(
+        required=False,
+        help_text="Told of its targets besides the recipients of their jobs, one a line",
+    )
+
     class Meta:
         model = Resource
-        fields = ("key", "description", "labels")
+        fields = ("key", "description", "labels", "seats", "recipients")
 
     def clean_labels(self) -> dict[str, Any]:
         return expect_object(self.cleaned_data["labels"], 'such as {"country": "de"}')
@@ -290,6 +316,8 @@ class TargetForm(ModelForm[Target]):
 
     def clean_schedule(self) -> str:
         text = str(self.cleaned_data["schedule"])
+        if text == ALWAYS:
+            raise forms.ValidationError("No target alone can run always; give its job the schedule")
         if text and "schedule" in self.changed_data:
             refuse_if_over(text)
         return text

@@ -17,7 +17,8 @@ from scheduling import clock, health, runs
 from scheduling.admin import display, overview
 from scheduling.admin.sidebar import flower_link
 from scheduling.conf import conf
-from scheduling.models import Job, Run, State, Target
+from scheduling.models import Circuit, Job, Run, State, Target
+from scheduling.runs.circuits import told
 
 ROWS = 10
 MOST_COUNTED = 1000
@@ -59,6 +60,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "failing": failing(request, now),
             "late": late(now),
             "upcoming": upcoming(now),
+            "open_circuits": open_circuits(request),
             "has_jobs": Job.objects.active().exists(),
             "may_add_jobs": request.user.has_perm("scheduling.add_job"),
         }
@@ -93,6 +95,21 @@ def open_runs_url() -> str:
 def everything_paused(now: datetime) -> SafeString | None:
     everything = runs.installation()
     return overview.pause_text(everything, now) if everything.is_paused(now) else None
+
+
+def open_circuits(request: HttpRequest) -> list[dict[str, str]]:
+    """What stops several jobs at once, for everybody who sees jobs; the newest first."""
+    may_look = request.user.has_perm("scheduling.view_circuit")
+    found = Circuit.objects.filter(opened_at__isnull=False).order_by("-opened_at", "name")
+    return [
+        {
+            "told": told(circuit),
+            "url": reverse("admin:scheduling_circuit_change", args=(circuit.pk,))
+            if may_look
+            else "",
+        }
+        for circuit in found[:ROWS]
+    ]
 
 
 def failing(request: HttpRequest, now: datetime) -> list[dict[str, Any]]:
@@ -164,14 +181,18 @@ def late(now: datetime) -> list[dict[str, Any]]:
 
 
 def upcoming(now: datetime) -> list[dict[str, Any]]:
-    """The next fires, without what will be paused then."""
+    """The next fires, without what will be paused then or stands in an open circuit."""
 
     def fires(scope: str) -> Q:
         until = f"{scope}paused_until__lte"
         return Q(**{f"{scope}paused_at": None}) | Q(**{until: F("next_fire_at")})
 
     targets = (
-        Target.objects.filter(fires(""), fires("job__"), next_fire_at__gt=now - conf.GRACE)
+        Target.objects.filter(
+            Q(job__circuit__opened_at=None) | Q(job__left_out=True),
+            *(fires(scope) for scope in ("", "job__", "job__circuit__")),
+            next_fire_at__gt=now - conf.GRACE,
+        )
         .select_related("job")
         .order_by("next_fire_at")[:ROWS]
     )

@@ -29,6 +29,7 @@ from scheduling.admin.base import (
 from scheduling.admin.filters import QueueFilter, StateFilter
 from scheduling.admin.forms import JobForm
 from scheduling.admin.installation import pause_everything, resume_everything
+from scheduling.admin.muting import Mutes
 from scheduling.admin.operations import Operations
 from scheduling.declarations import columns, row_jobs
 from scheduling.errors import SchedulingError
@@ -76,7 +77,7 @@ class FollowUpInline(TabularInline[FollowUp, Job]):
     formset = FollowUpFormSet
     fk_name = "job"
     extra = 0
-    fields = ("follower", "on")
+    fields = ("follower", "on", "join")
     autocomplete_fields = ("follower",)
     verbose_name = "follow-up"
     verbose_name_plural = "Follow-ups"
@@ -100,8 +101,9 @@ class FollowUpInline(TabularInline[FollowUp, Job]):
 
 
 @admin.register(Job)
-class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
+class JobAdmin(Mutes[Job], Operations[Job], SmallJson, ModelAdmin[Job]):
     form = JobForm
+    actions = ("run_selected", *Mutes.actions)
     change_form_template = "scheduling/job_form.html"
     list_display = (
         "name_and_task",
@@ -147,11 +149,13 @@ class JobAdmin(Operations[Job], SmallJson, ModelAdmin[Job]):
             "classes": ("tab",),
             "fields": (
                 "catch_up", "catch_up_window", "overlap", "queue_limit", "start_within", "retries",
-                "retry_delay", "retry_delay_max", "rerun_if_lost", "pause_after", "circuit",
-                "locks", "lock_resource",
+                "retry_delay", "retry_delay_max", "retry_on", "rerun_if_lost", "pause_after",
+                "circuit", "locks", "lock_resource", "locks_until_next_fire",
             ),
         }),
-        ("Limits", {"classes": ("tab",), "fields": ("soft_limit", "hard_limit")}),
+        ("Limits", {
+            "classes": ("tab",), "fields": ("soft_limit", "hard_limit", "memory_limit"),
+        }),
         ("Alerts", {
             "classes": ("tab",),
             "fields": ("notify_on_success", "notify_still_failing", "recipients", "ping_url"),

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling import clock, ledger, runs
-from scheduling.admin import display
+from scheduling.admin import display, muting
 from scheduling.admin.saving import in_form
 from scheduling.declarations import columns, row_jobs
 from scheduling.errors import InvalidSchedule
@@ -22,6 +22,8 @@ from scheduling.ledger import JobFacts, JobState
 from scheduling.models import Circuit, FollowUp, Job, Resource, Run, Target
 from scheduling.models.base import Pausable
 from scheduling.models.job import DeclaredIn
+from scheduling.runs.circuits import held_by
+from scheduling.runs.circuits import told as opened
 from scheduling.runs.cursors import by_rules
 from scheduling.runs.scopes import told
 from scheduling.schedules import Schedule
@@ -65,6 +67,7 @@ class Overview:
     may_run: bool
     may_pause: bool
     may_change: bool
+    mute: dict[str, Any]
     is_made_here: bool
     row_url: str
 
@@ -105,6 +108,7 @@ def of(job: Job, request: HttpRequest) -> Overview:
         may_run=may_see("scheduling.trigger_job") and job.retired_at is None,
         may_pause=may_see("scheduling.pause_job") and job.retired_at is None,
         may_change=may_see("scheduling.change_job"),
+        mute=muting.mute_of(request, job),
         is_made_here=job.declared_in == DeclaredIn.ADMIN,
         row_url=_row_url(job) if may_see("django_celery_beat.view_periodictask") else "",
     )
@@ -116,11 +120,14 @@ def health_badge(job: Job, facts: JobFacts, *, held: display.Hold | None) -> Saf
         return display.badge("Retired", "grey", "No longer declared; its history is kept")
     if job.schedule_error:
         return display.badge("Schedule error", "red", job.schedule_error)
-    state = ledger.derive_state(job, facts, paused=held is not None)
+    circuit = held_by(job)
+    state = ledger.derive_state(job, facts, paused=held is not None or circuit is not None)
     tone = "blue" if facts.running else TONES[state]
     title = f"{facts.running} running, {facts.queued} queued"
     if state is JobState.STOPPED and held is not None:
         title = told(*held)
+    elif state is JobState.STOPPED and circuit is not None:
+        title = opened(circuit)
     shown = display.badge(state.value, tone, title)
     if facts.failing and state is not JobState.FAILED:
         return format_html("{} {}", shown, display.badge("Failing", "red"))
@@ -165,12 +172,19 @@ def overrides(job: Job, now: datetime) -> list[dict[str, Any]]:
 
 
 def pauses_of(job: Job, target: Target | None, now: datetime) -> list[SafeString]:
-    """Tell every pause that holds a job or one of its targets, the widest first."""
-    return [
+    """Tell every pause that holds a job or one of its targets, the widest first; then its circuit,
+    if that is open.
+    """
+    told = [
         pause_text(scope, now, held=format_html("{}: ", _scope_link(name, scope)))
         for name, scope in runs.scopes_of(job, target)
         if scope.is_paused(now)
     ]
+    circuit = held_by(job)
+    if circuit is not None:
+        link = _scope_link(opened(circuit), circuit)
+        told.append(format_html("{}, {}", link, display.moment(circuit.opened_at, now)))
+    return told
 
 
 def _scope_link(name: str, scope: Pausable) -> SafeString | str:

@@ -19,14 +19,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from unfold.widgets import (
-    UnfoldAdminExpandableTextareaWidget,
-    UnfoldAdminRadioSelectWidget,
-    UnfoldAdminSplitDateTimeWidget,
-)
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSplitDateTimeWidget
 
 from scheduling import clock, runs
 from scheduling.admin.base import ModelAdmin, page_context
+from scheduling.admin.fields import ReasonField
 from scheduling.models import Circuit, Installation, Job, Resource, Target
 from scheduling.policies import CatchUp
 from scheduling.runs import Scope
@@ -50,11 +47,7 @@ else:
 
 
 class PauseForm(forms.Form):
-    reason = forms.CharField(
-        max_length=300,
-        widget=UnfoldAdminExpandableTextareaWidget(attrs={"rows": 2, "maxlength": 300}),
-        help_text="Shown wherever the pause is: say what is being waited for",
-    )
+    reason = ReasonField(help_text="Shown wherever the pause is: say what is being waited for")
     until = forms.SplitDateTimeField(
         required=False,
         widget=UnfoldAdminSplitDateTimeWidget(),

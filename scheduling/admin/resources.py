@@ -15,24 +15,27 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from scheduling import clock, ledger, runs
-from scheduling.admin import display, overview, shared
+from scheduling.admin import display, locks, overview, shared
 from scheduling.admin.base import ChangeList, ModelAdmin, NeverCounted, SmallJson
 from scheduling.admin.filters import JobFilter, held
 from scheduling.admin.forms import ResourceForm, TargetForm
+from scheduling.admin.muting import Mutes
 from scheduling.admin.operations import Operations
-from scheduling.admin.pausing import Pauses
 from scheduling.declarations.columns import as_text
 from scheduling.models import Resource, Run, State, Target
 from scheduling.runs.scopes import told
 
 
 @admin.register(Resource)
-class ResourceAdmin(Pauses[Resource], NeverCounted, SmallJson, ModelAdmin[Resource]):
+class ResourceAdmin(Mutes[Resource], NeverCounted, SmallJson, ModelAdmin[Resource]):
     form = ResourceForm
-    change_form_template = "scheduling/shared_form.html"
-    list_display = ("key", "description", "labels_shown", "standing", "last_seen")
+    change_form_template = "scheduling/resource_form.html"
+    list_display = ("key", "description", "labels_shown", "seats", "standing", "last_seen")
     search_fields = ("key", "description")
-    fields = ("key", "description", "labels", "first_seen_at", "last_seen_at")
+    fields = (
+        *("key", "description", "labels", "seats", "recipients"),
+        *("first_seen_at", "last_seen_at"),
+    )
     readonly_fields = ("first_seen_at", "last_seen_at")
 
     @admin.display(description="labels")
@@ -54,7 +57,7 @@ class ResourceAdmin(Pauses[Resource], NeverCounted, SmallJson, ModelAdmin[Resour
         return [*self.readonly_fields, *(["key"] if obj is not None else [])]
 
     def get_fields(self, request: HttpRequest, obj: Resource | None = None) -> Any:
-        return self.fields if obj is not None else self.fields[:3]
+        return self.fields if obj is not None else self.fields[:5]
 
     def change_view(
         self,
@@ -69,10 +72,16 @@ class ResourceAdmin(Pauses[Resource], NeverCounted, SmallJson, ModelAdmin[Resour
             page = shared.page_of(request, resource) | {
                 "links": [display.link(url, "Its targets")]
                 if request.user.has_perm("scheduling.view_target")
-                else []
+                else [],
+                "locks": self._locks(request, resource),
             }
             extra_context = {**(extra_context or {}), "page": page}
         return super().change_view(request, object_id, form_url, extra_context)
+
+    def _locks(self, request: HttpRequest, resource: Resource) -> list[locks.LockRow] | None:
+        if not request.user.has_perm("scheduling.view_seat"):
+            return None
+        return locks.rows_of(runs.locks_held(clock.now(), key=resource.key), request)
 
 
 class TargetStateFilter(admin.SimpleListFilter):

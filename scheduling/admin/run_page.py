@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from scheduling import clock
-from scheduling.admin import display
+from scheduling.admin import chain, display
 from scheduling.explanations import explanation, surroundings_of
-from scheduling.models import Cause, Run, State
+from scheduling.models import Attempt, Cause, Run, State
 from scheduling.models.run import OPEN_STATES
 
 MOST_LISTED = 20
@@ -39,7 +39,14 @@ class RunPage:
     waiting_run: SafeString | None
     parent: SafeString | None
     followers: list[dict[str, Any]]
+    chain: chain.Chain | None
+    attempts: list[dict[str, Any]]
+    more_attempts: int
     may_see_output: bool
+    mark: str
+    """Changes with what the run has written."""
+    is_known: bool
+    """The browser has it all, and it stays as it is there."""
     output: str
     cut: str
     error: str
@@ -49,9 +56,13 @@ class RunPage:
     fragment_url: str
 
 
-def of(run: Run, request: HttpRequest) -> RunPage:
+def of(run: Run, request: HttpRequest, *, seen: str = "") -> RunPage:
+    """Prepare the page; `seen` is the mark of the output that the browser shows already."""
     now = clock.now()
     may_see_output = request.user.has_perm("scheduling.view_run_output")
+    # The browser keeps them until there is another one, and they may be long.
+    has_earlier = seen.split("/")[1:2] == [str(run.attempt)]
+    earlier = [] if has_earlier else _earlier_attempts(run, now, may_see_output=may_see_output)
     followers = Run.objects.filter(parent=run).defer("output", "error").order_by("created_at")
     is_open = run.state in OPEN_STATES
     return RunPage(
@@ -67,7 +78,12 @@ def of(run: Run, request: HttpRequest) -> RunPage:
             {"link": _link(each), "state": display.state_badge(each)}
             for each in followers[:MOST_LISTED]
         ],
+        chain=chain.chain_of(run, now),
+        attempts=earlier,
+        more_attempts=max(0, run.attempt - 1 - MOST_LISTED),
         may_see_output=may_see_output,
+        mark=_mark(run),
+        is_known=seen == _mark(run),
         output=run.output if may_see_output else "",
         cut=_cut(run),
         error=run.error if may_see_output else "",
@@ -124,9 +140,6 @@ def _facts(run: Run, now: datetime) -> list[tuple[str, Any]]:
     cause: Any = run.get_cause_display()
     if run.cause == Cause.MANUAL and run.requested_by:
         cause = f"{cause}, asked for by {run.requested_by}"
-    attempt = str(run.attempt)
-    if run.failures or run.losses:
-        attempt += f" ({run.failures} failed, {run.losses} lost)"
     pairs = [
         ("Job", display.link(display.job_url(run.job_id), run.name) if run.job_id else run.name),
         ("Target", run.key),
@@ -134,7 +147,7 @@ def _facts(run: Run, now: datetime) -> list[tuple[str, Any]]:
         ("Fires", f"{run.fires} fires" if run.fires > 1 else ""),
         ("Last of them", display.moment(run.scheduled_until, now) if run.scheduled_until else ""),
         ("Detail", run.detail),
-        ("Attempt", attempt),
+        ("Attempt", display.attempt(run, run.job.retries if run.job is not None else 0)),
         ("Outcome", run.get_outcome_display() if run.outcome else ""),
         ("Exit code", "" if run.exit_code is None else str(run.exit_code)),
         ("Worker", run.worker),
@@ -147,6 +160,31 @@ def _facts(run: Run, now: datetime) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in pairs if value]
 
 
+def _mark(run: Run) -> str:
+    return f"{run.state}/{run.attempt}/{run.output_bytes}"
+
+
+def _earlier_attempts(run: Run, now: datetime, *, may_see_output: bool) -> list[dict[str, Any]]:
+    """The newest first; what they wrote for those who may see it."""
+    if run.attempt == 1:
+        return []
+    rows = Attempt.objects.filter(run=run).order_by("-number")
+    return [
+        {
+            "number": row.number,
+            "worker": row.worker,
+            "started": display.moment(row.started_at, now),
+            "took": display.duration(row.ended_at - row.started_at) if row.started_at else "",
+            "why": row.get_reason_display(),
+            "exit_code": "" if row.exit_code is None else str(row.exit_code),
+            "error": row.error if may_see_output else "",
+            "output": row.output if may_see_output else "",
+            "is_cut": row.output_bytes > len(row.output.encode()),
+        }
+        for row in rows[:MOST_LISTED]
+    ]
+
+
 def _is_due(run: Run) -> bool:
     return run.state == State.QUEUED and run.start_by is not None
 
@@ -155,7 +193,8 @@ def _cut(run: Run) -> str:
     stored = len(run.output.encode())
     if run.output_bytes <= stored:
         return ""
-    return f"The job wrote {run.output_bytes:,} bytes; the beginning and the end are kept."
+    wrote = "has written" if run.state in OPEN_STATES else "wrote"
+    return f"The job {wrote} {run.output_bytes:,} bytes; the beginning and the end are kept."
 
 
 def _stop_asked(run: Run, now: datetime) -> str:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -22,7 +22,7 @@ from scheduling.admin import calendar, display, run_page
 from scheduling.admin.base import ModelAdmin, NeverCounted, ReadOnly, page_context
 from scheduling.admin.filters import JobFilter
 from scheduling.errors import UnknownRun
-from scheduling.models import Run
+from scheduling.models import Run, State
 
 # Shown to those who may see what a run wrote.
 WRITTEN = ("output", "error", "kwargs")
@@ -35,7 +35,7 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
         "state_shown",
         "scheduled",
         "cause",
-        "attempt",
+        "attempt_shown",
         "took",
         "lateness",
         "worker",
@@ -59,7 +59,8 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        return super().get_queryset(request).defer(*WRITTEN)
+        rows = super().get_queryset(request).defer(*WRITTEN)
+        return rows.annotate(retries=F("job__retries"))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Nor is what a run wrote to be guessed letter by letter, as in `?output__startswith=a`."""
@@ -103,6 +104,10 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
         if run.fires == 1:
             return when
         return format_html('{} <span class="bk-subtle">{} fires</span>', when, run.fires)
+
+    @admin.display(description="attempt", ordering="attempt")
+    def attempt_shown(self, run: Any) -> SafeString:
+        return display.unbroken(display.attempt(run, run.retries or 0))
 
     @admin.display(description="took")
     def took(self, run: Run) -> SafeString:
@@ -161,19 +166,22 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
 
     def fragment_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """The changing part of the page of a run, asked for while the run is open."""
-        page = run_page.of(self._visible(request, pk), request)
+        page = run_page.of(self._visible(request, pk), request, seen=request.GET.get("seen", ""))
         return TemplateResponse(request, "scheduling/run_fragment.html", {"page": page})
 
     def cancel_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         if not self.has_cancel_permission(request):
             raise PermissionDenied
-        self._visible(request, pk)
+        before = self._visible(request, pk)
+        at_once = "at_once" in request.POST
         try:
-            run = runs.cancel(pk, by=request.user.get_username(), now=clock.now())
+            run = runs.cancel(pk, by=request.user.get_username(), now=clock.now(), at_once=at_once)
         except UnknownRun as error:
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect("../change/")
-        self.message_user(request, _what_cancelling_did(run), messages.INFO)
+        if before.ended_at is None:
+            self.log_change(request, run, "Kill" if at_once else "Stop")
+        self.message_user(request, _what_cancelling_did(run, before), messages.INFO)
         return HttpResponseRedirect(display.run_url(run))
 
     def _visible(self, request: HttpRequest, pk: UUID) -> Run:
@@ -182,6 +190,7 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
             raise PermissionDenied
         run = (
             Run.objects.select_related("job", "target", "parent", "waiting_on")
+            .defer(*(f"{other}__{name}" for other in ("parent", "waiting_on") for name in WRITTEN))
             .filter(pk=pk)
             .first()
         )
@@ -190,9 +199,16 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
         return run
 
 
-def _what_cancelling_did(run: Run) -> str:
-    if run.reason == "cancelled":
-        return "The run is cancelled and will not start"
-    if run.stop_requested_at is not None and run.ended_at is None:
+def _what_cancelling_did(run: Run, before: Run) -> str:
+    if before.ended_at is not None:
+        return "The run had ended already"
+    if run.stop_requested_at is not None and run.state == State.RUNNING:
+        if run.stop_at_once:
+            return "The run is to be killed; its worker does it within seconds"
         return "The run was asked to stop; its worker ends it"
-    return "The run had ended already"
+    if run.ended_at is None:
+        return "The run could not be stopped; look again"
+    again = (
+        "will not start" if run.attempt == 1 else f"will not start again, as attempt {run.attempt}"
+    )
+    return f"The run is cancelled and {again}"

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling import clock
-from scheduling.admin import display, overview
+from scheduling.admin import display, muting, overview
 from scheduling.admin.pausing import may_pause
 from scheduling.models import Circuit, Job, Resource
 from scheduling.models.job import JobQuerySet
@@ -46,6 +46,7 @@ def page_of(request: HttpRequest, scope: Circuit | Resource) -> dict[str, Any]:
     return {
         "pause": overview.pause_text(scope, now) if is_paused else "",
         "ask": {"verb": verb, "url": url} if may_pause(request) else None,
+        "mute": muting.mute_of(request, scope),
     }
 
 

@@ -18,9 +18,11 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Runs", "history", "scheduling", "run"),
             ("Targets", "target", "scheduling", "target"),
             ("Resources", "dns", "scheduling", "resource"),
+            ("Locks", "lock", "scheduling", "seat"),
             ("Circuits", "account_tree", "scheduling", "circuit"),
             ("Holiday calendars", "beach_access", "scheduling", "calendar"),
             ("Notifications", "notifications", "scheduling", "notification"),
+            ("Dead letters", "mark_email_unread", "scheduling", "deadletter"),
         ),
     ),
     (

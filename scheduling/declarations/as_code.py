@@ -28,7 +28,10 @@ from scheduling.registry import LONGEST_DESCRIPTION, Declaration
 from scheduling.schedules import Manual
 
 # Decided by hand below, or not a column.
-APART = frozenset({"should_run", "keyed", "queue", "options", "description"})
+HOOKS = ("should_run", "ready", "status")
+APART = frozenset({*HOOKS, "keyed", "queue", "options", "description"})
+# How the other job's run ended -> keyword, of rules that wait for nothing else
+AFTER = {on: keyword for keyword, on in FOLLOWING.items() if keyword != "after_all"}
 COLUMNS = {field: column for column, field in DECLARED_AS.items()} | {"runs": "runs_left"}
 WIDTH = 100
 BLANK = Declaration(name="", kind="task", declared_in="function", schedule=Manual())
@@ -118,9 +121,9 @@ class _Writer:
             Target.objects.filter(key="", retired_at=None).values_list("job_id", flat=True)
         )
         self.rules: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        rules = FollowUp.objects.order_by("job__name").values_list("follower", "on", "job__name")
-        for follower, on, name in rules:
-            self.rules[follower][on].append(name)
+        rules = FollowUp.objects.order_by("job__name")
+        for follower, on, join, name in rules.values_list("follower", "on", "join", "job__name"):
+            self.rules[follower]["after_all" if join else AFTER[on]].append(name)
 
     def write(self, job: Job) -> JobCode:
         notes = [] if self.only_overrides else list(self._origin(job))
@@ -165,8 +168,8 @@ class _Writer:
                     yield Said(keyword=keyword, value=value, column=column, override=override)
         if not is_command and job.pk not in self.plain:
             yield Said(keyword="keyed", value=True)
-        for keyword, on in FOLLOWING.items():
-            if names := self.rules[job.pk][on]:
+        for keyword in FOLLOWING:
+            if names := self.rules[job.pk][keyword]:
                 yield Said(keyword=keyword, value=names)
 
     def _description(self, job: Job) -> Iterator[Said]:
@@ -219,8 +222,9 @@ class _Writer:
             yield (
                 f"its name is {job.name!r}; in code a job has its command's, and no more history"
             )
-        if declared is not None and declared.should_run is not None:
-            yield "should_run stays as it is in the code"
+        for hook in HOOKS:
+            if declared is not None and getattr(declared, hook) is not None:
+                yield f"{hook} stays as it is in the code"
         if not job.lock_resource:
             yield "lock_resource is off, which only the admin can say"
         if job.runs_left is not None:

@@ -19,6 +19,7 @@ from scheduling.models import Job, Target
 from scheduling.registry import Declaration
 from scheduling.runs.pausing import look_again
 from scheduling.schedules import Schedule
+from scheduling.sizes import format_size
 from scheduling.spans import format_span, parse_span
 
 # What a declaration says, in the order in which a diff shows it.
@@ -48,10 +49,13 @@ FIELDS = (
     "retries",
     "retry_delay",
     "retry_delay_max",
+    "retry_on",
     "rerun_if_lost",
+    "memory_limit",
     "pause_after",
     "circuit_id",
     "locks",
+    "locks_until_next_fire",
     "notify_on_success",
     "notify_still_failing",
     "recipients",
@@ -118,7 +122,9 @@ def difference(job: Job, wanted: Mapping[str, Any]) -> list[str]:
 
 def shown(field: str, value: Any) -> str:
     """Give a column's value for everybody's eyes."""
-    return "***" if field in SECRET and value else as_text(value)
+    if field in SECRET and value:
+        return "***"
+    return format_size(value) if field == "memory_limit" and value else as_text(value)
 
 
 def write(

@@ -12,11 +12,12 @@ from datetime import datetime
 from importlib.util import find_spec
 
 from celery import current_app
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError
 from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from scheduling import runs
+from scheduling.db import short_transaction
 from scheduling.declarations import row_jobs
 from scheduling.declarations.row_jobs import BY, Changes, Followed
 from scheduling.declarations.settings import entries
@@ -87,7 +88,7 @@ def sync_rows(pks: Iterable[int] | None, *, now: datetime) -> Changes:
     wanted = None if pks is None else set(pks)
     for followed in _followed(wanted):
         if row_jobs.may_be_ahead_of_stock(followed):
-            with transaction.atomic():
+            with short_transaction():
                 row_jobs.go_back_behind_stock(followed)
         if followed.job is not None and row_jobs.is_in_step(followed):
             changes.unchanged.append(followed.job.name)
@@ -98,7 +99,7 @@ def sync_rows(pks: Iterable[int] | None, *, now: datetime) -> Changes:
             continue
         name = followed.row.name
         try:
-            with transaction.atomic():
+            with short_transaction():
                 row_jobs.follow(followed, changes, now=now)
         except IntegrityError as error:
             # Another process has just made the same job, as two beats do after a bulk edit.
@@ -147,7 +148,7 @@ def _retire_orphans(pks: set[int] | None, changes: Changes, *, now: datetime) ->
     if pks is not None:
         orphans = orphans.filter(periodic_task_id__in=pks)
     for job in orphans:
-        with transaction.atomic():
+        with short_transaction():
             if job.declared_in == DeclaredIn.SETTINGS:
                 row_jobs.let_go(job, now=now)
                 changes.updated.append(job.name)
@@ -182,7 +183,7 @@ def enable_row(job: Job, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     """
     if job.periodic_task_id is None:
         return False
-    with transaction.atomic():
+    with short_transaction():
         disabled = PeriodicTask.objects.filter(pk=job.periodic_task_id, enabled=False)
         if not disabled.update(enabled=True):
             return False

@@ -78,7 +78,7 @@ def surroundings_of(rows: Sequence[Run], now: datetime) -> Surroundings:
             and row.state != State.SKIPPED
             and row.cause in (Cause.SCHEDULE, Cause.CATCH_UP)
         },
-        seats=_seats({row.waiting_for or waited_for(row) for row in (*queued, *late)} - {""}),
+        seats=_seats({row.waiting_for or waited_for(row) for row in (*queued, *late)} - {""}, now),
         before=_before(late),
         workers=workers,
         beat_seen_at=beat_seen_at,
@@ -110,12 +110,22 @@ def _named(rows: Sequence[Run]) -> dict[UUID, Run]:
     return known | Run.objects.defer("output", "error").in_bulk(missing) if missing else known
 
 
-def _seats(keys: Iterable[str]) -> dict[str, Seat]:
+def _seats(keys: Iterable[str], now: datetime) -> dict[str, Seat]:
+    """key -> a seat of it that is held."""
     wanted = sorted(keys)
     if not wanted:
         return {}
-    held = Seat.objects.filter(key__in=wanted, run__state=State.RUNNING).select_related("run")
-    return {seat.key: seat for seat in held.defer("run__output", "run__error")}
+    rows = Seat.objects.filter(key__in=wanted).order_by("key", "-number").select_related("run")
+    return {
+        seat.key: seat
+        for seat in rows.defer("run__output", "run__error")
+        if seat.is_held(now, running_attempt=_running_attempt(seat))
+    }
+
+
+def _running_attempt(seat: Seat) -> int | None:
+    run = seat.run
+    return run.attempt if run is not None and run.state == State.RUNNING else None
 
 
 def _before(late: Sequence[Run]) -> dict[int, list[Run]]:

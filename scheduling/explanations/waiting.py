@@ -18,7 +18,8 @@ def why_queued(run: Run, now: datetime, around: Surroundings) -> str:
         return f"it waits for the lock {run.waiting_for!r}{_held(run.waiting_for, around)}"
     if run.ready_at is not None and run.ready_at > now:
         again = " again" if run.reason else ""
-        return f"it may start{again} at {stamp(run.ready_at)}{again_because(run)}"
+        because = f": {run.detail}" if run.detail else ""
+        return f"it may start{again} at {stamp(run.ready_at)}{again_because(run)}{because}"
     if run.published_at is None:
         beat = f"; {beats(around.beat_seen_at, now)}" if around.looked_for_beats else ""
         return f"no beat has sent it to a worker yet{again_because(run)}{beat}"
@@ -84,9 +85,15 @@ def beats(seen_at: datetime | None, now: datetime) -> str:
 def _held(key: str, around: Surroundings) -> str:
     """', which run 7 of job ... holds'; nothing if nobody looked, or nobody holds it now."""
     seat = around.seats.get(key)
-    if seat is None or seat.run is None:
+    if seat is None:
         return ""
+    if seat.holder:
+        return f", which {seat.holder} has held since {stamp(seat.taken_at)}"
     holder = seat.run
+    if holder is None:
+        return ""
+    if seat.held_until is not None:
+        return f", which {holder.name!r} holds until its next fire, {stamp(seat.held_until)}"
     name = f"{holder.name}[{holder.key}]" if holder.key else holder.name
     worker = f" on {holder.worker}" if holder.worker else ""
     return f", which run {holder.pk} of {name!r} has held{worker} since {stamp(seat.taken_at)}"

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from scheduling.models.job import FollowUp, FollowUpOn, Job, ScheduleStretch
-from scheduling.models.run import Cause, Reason, Run, State
+from scheduling.models.run import Attempt, Cause, Reason, Run, State
 from scheduling.models.scopes import Calendar, Circuit
 from scheduling.models.system import (
+    DeadLetter,
     Event,
     Installation,
     Notification,
@@ -12,14 +13,18 @@ from scheduling.models.system import (
     Process,
     ProcessKind,
     Seat,
+    Spoilt,
+    Ticket,
 )
 from scheduling.models.target import Parked, Resource, Target
 from scheduling.outcome import Outcome
 
 __all__ = [
+    "Attempt",
     "Calendar",
     "Cause",
     "Circuit",
+    "DeadLetter",
     "Event",
     "FollowUp",
     "FollowUpOn",
@@ -37,6 +42,8 @@ __all__ = [
     "Run",
     "ScheduleStretch",
     "Seat",
+    "Spoilt",
     "State",
     "Target",
+    "Ticket",
 ]

@@ -1,4 +1,4 @@
-"""What the scopes of a pause share: the installation, circuits, jobs, resources, targets."""
+"""What models share: being paused, and whom to tell of them."""
 
 from __future__ import annotations
 
@@ -25,3 +25,22 @@ class Pausable(models.Model):
         if self.paused_at is None:
             return False
         return self.paused_until is None or now < self.paused_until
+
+
+class Told(models.Model):
+    """Whom to tell what happens, and until when to keep quiet about it."""
+
+    recipients = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text="E-mail addresses and names of channels (JOBS_CHANNELS)",
+    )
+    muted_until = models.DateTimeField(null=True, blank=True, editable=False)
+    muted_by = models.CharField(max_length=150, blank=True, db_default="", editable=False)
+
+    class Meta:
+        abstract = True
+
+    def is_muted(self, now: datetime) -> bool:
+        return self.muted_until is not None and now < self.muted_until

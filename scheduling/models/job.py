@@ -9,7 +9,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
-from scheduling.models.base import Pausable
+from scheduling.models.base import Pausable, Told
 from scheduling.models.scopes import Calendar, Circuit
 from scheduling.policies import CatchUp, Overlap
 from scheduling.schedules import Schedule, parse
@@ -39,7 +39,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(retired_at__isnull=True)
 
 
-class Job(Pausable):
+class Job(Pausable, Told):
     """A named periodic use of a Celery task, a management command or a program.
 
     Columns hold the effective value. `overrides` names the fields that an operator has set:
@@ -101,6 +101,16 @@ class Job(Pausable):
     circuit = models.ForeignKey(
         Circuit, models.PROTECT, to_field="name", null=True, blank=True, related_name="jobs"
     )
+    left_out = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Its circuit neither asks nor stops it, and does not wait for it",
+    )
+    # Since when its ready() has said yes; empty: it has not, or is not asked.
+    ready_since = models.DateTimeField(null=True, blank=True, editable=False)
+    # What ready() or status() said when asked last: "" for yes.
+    unready_detail = models.CharField(max_length=500, blank=True, db_default="", editable=False)
+    asked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     catch_up = models.CharField(
         max_length=10, choices=choices_of(CatchUp), default=CatchUp.LATEST.value
@@ -118,6 +128,15 @@ class Job(Pausable):
     retries = models.PositiveSmallIntegerField(default=0)
     retry_delay = models.DurationField(default=timedelta(seconds=60))
     retry_delay_max = models.DurationField(default=timedelta(hours=1))
+    retry_on = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text="Errors (names of exceptions) and exit codes that are retried; empty: all",
+    )
+    memory_limit = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Bytes that its processes may use together"
+    )
     rerun_if_lost = models.BooleanField(default=False)
     pause_after = models.PositiveSmallIntegerField(
         null=True, blank=True, help_text="Failures in a row that pause it; empty: never"
@@ -128,9 +147,13 @@ class Job(Pausable):
     lock_resource = models.BooleanField(
         default=True, help_text="Runs hold the lock of their target's resource"
     )
+    locks_until_next_fire = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Locks are held until the next fire, so that runs keep their distance",
+    )
     notify_on_success = models.BooleanField(default=False)
     notify_still_failing = models.BooleanField(default=False)
-    recipients = models.JSONField(default=list, blank=True, help_text="E-mail addresses")
     # Whoever knows it can report in the job's name, so it is shown to nobody but its editors.
     ping_url = models.CharField(
         max_length=500,
@@ -217,6 +240,10 @@ class FollowUp(models.Model):
     job = models.ForeignKey(Job, models.CASCADE, related_name="follow_ups")
     follower = models.ForeignKey(Job, models.CASCADE, related_name="follows")
     on = models.CharField(max_length=10, choices=FollowUpOn.choices, default=FollowUpOn.SUCCESS)
+    # The follower waits for all of its rules with this mark, under one root run.
+    join = models.BooleanField(
+        default=False, db_default=False, help_text="Only after all jobs that are joined so"
+    )
     declared = models.BooleanField(default=False, editable=False)
 
     class Meta:

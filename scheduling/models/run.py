@@ -130,7 +130,7 @@ class Run(models.Model):
     waiting_on = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="waiters"
     )
-    # ... or for a seat of this resource, in the order of waiting_since.
+    # ... or for its locks, this one first found busy, in the order of waiting_since (see Ticket).
     waiting_for = models.CharField(max_length=300, blank=True, default="")
     waiting_since = models.DateTimeField(null=True, blank=True)
 
@@ -158,6 +158,8 @@ class Run(models.Model):
         max_length=10, choices=[(found.value, found.value) for found in Outcome], blank=True
     )
     exit_code = models.IntegerField(null=True, blank=True)
+    # What the job gave back, if JSON has it and it is small: for its follow-ups.
+    result = models.JSONField(null=True, blank=True)
     output = models.TextField(blank=True, default="")
     # Bytes the job wrote; more than are stored if the middle was cut out.
     output_bytes = models.PositiveBigIntegerField(default=0)
@@ -168,6 +170,12 @@ class Run(models.Model):
     )
     rule = models.ForeignKey(FollowUp, models.SET_NULL, null=True, blank=True, related_name="+")
     depth = models.PositiveSmallIntegerField(default=0)
+    # The first run of the chain; empty: it is that itself.
+    root = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="descendants"
+    )
+    # It came after all of several runs under its root.
+    joined = models.BooleanField(default=False, db_default=False)
     # Shared by the runs that were asked for together.
     backfill = models.UUIDField(null=True, blank=True)
     requested_by = models.CharField(max_length=150, blank=True, default="")
@@ -189,6 +197,11 @@ class Run(models.Model):
                 fields=("parent", "rule", "target"),
                 condition=Q(cause=Cause.FOLLOW_UP),
                 name="one_follow_up_per_parent_and_rule",
+            ),
+            models.UniqueConstraint(
+                fields=("root", "target"),
+                condition=Q(cause=Cause.FOLLOW_UP, joined=True),
+                name="one_join_per_root_and_target",
             ),
             models.UniqueConstraint(
                 fields=("backfill", "target", "scheduled_at"),
@@ -224,12 +237,6 @@ class Run(models.Model):
                 name="run_open_of_queue",
                 condition=Q(ended_at__isnull=True),
             ),
-            # Serves the hand-over of a freed seat
-            models.Index(
-                fields=("waiting_for", "waiting_since"),
-                name="run_waiting_for_seat",
-                condition=Q(ended_at__isnull=True),
-            ),
             # Serves runs that can no longer start in time
             models.Index(
                 fields=("start_by",),
@@ -248,3 +255,29 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.scheduled_at:%Y-%m-%d %H:%M:%S}"
+
+
+class Attempt(models.Model):
+    """An attempt that did not end its run: the run went on with another one."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="earlier_attempts")
+    number = models.PositiveIntegerField()
+    worker = models.CharField(max_length=200, blank=True)
+    token = models.PositiveBigIntegerField(null=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+    # Why there was another one: retry, lost, handed_back.
+    reason = models.CharField(max_length=15, choices=Reason.choices)
+    exit_code = models.IntegerField(null=True)
+    output = models.TextField(blank=True, default="")
+    output_bytes = models.PositiveBigIntegerField(default=0)
+    error = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ("number",)
+        constraints = (
+            models.UniqueConstraint(fields=("run", "number"), name="one_row_per_attempt"),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of run {self.run_id}"

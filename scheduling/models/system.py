@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from django.db import models
 from django.db.models import Q
 
 from scheduling.models.base import Pausable
 from scheduling.models.run import Run
+from scheduling.models.scopes import Circuit
 from scheduling.models.target import Target
 
 
@@ -58,7 +60,11 @@ class Process(models.Model):
 
 
 class Seat(models.Model):
-    """The fence of one resource: which attempt holds it. Locked in the order of keys."""
+    """The fence of one resource: which attempt holds it. Locked in the order of keys.
+
+    Held by a running attempt (`run`, `attempt`), or by code outside of runs (`holder`) until its
+    lease ends; in both cases not before `held_until`.
+    """
 
     key = models.CharField(max_length=300)
     number = models.PositiveSmallIntegerField(default=0)
@@ -66,12 +72,55 @@ class Seat(models.Model):
     attempt = models.PositiveIntegerField(default=0)
     token = models.PositiveBigIntegerField(default=0)
     taken_at = models.DateTimeField(null=True, blank=True)
+    holder = models.CharField(max_length=200, blank=True, default="", db_default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    held_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("key", "number"), name="one_row_per_seat"),)
+        verbose_name = "lock"
+        permissions = (("break_lock", "Can break a lock"),)
 
     def __str__(self) -> str:
         return f"{self.key}#{self.number}"
+
+    def is_held(self, now: datetime, *, running_attempt: int | None) -> bool:
+        """Whether somebody has it; `running_attempt`: that of its run, if the run is running."""
+        if self.held_until is not None and now < self.held_until:
+            return True
+        if self.holder:
+            return self.lease_until is not None and now < self.lease_until
+        return running_attempt is not None and running_attempt == self.attempt
+
+
+class Ticket(models.Model):
+    """A waiter's place in the line for one lock; it has one for each lock that it wants.
+
+    Who waits outside of runs has no run, but a `holder`, and must say again that it waits.
+    """
+
+    key = models.CharField(max_length=300)
+    run = models.ForeignKey(Run, models.CASCADE, null=True, related_name="tickets")
+    holder = models.CharField(max_length=200, blank=True, default="")
+    since = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("since", "pk")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("run", "key"), condition=Q(run__isnull=False), name="one_ticket_per_lock"
+            ),
+            models.UniqueConstraint(
+                fields=("holder", "key"),
+                condition=Q(run__isnull=True),
+                name="one_ticket_per_lock_outside",
+            ),
+        )
+        indexes = (models.Index(fields=("key", "since"), name="ticket_line"),)
+
+    def __str__(self) -> str:
+        return f"{self.run_id or self.holder} waits for {self.key}"
 
 
 class Event(models.TextChoices):
@@ -82,6 +131,9 @@ class Event(models.TextChoices):
     SCHEDULE_ERROR = "schedule_error", "Schedule cannot be read"
     LATE = "late", "Late"
     PAUSED = "paused", "Paused"
+    LOST = "lost", "Lost"
+    CIRCUIT_OPENED = "circuit_opened", "Circuit open"
+    CIRCUIT_CLOSED = "circuit_closed", "Circuit closed"
 
 
 class Notification(models.Model):
@@ -91,6 +143,8 @@ class Notification(models.Model):
     # Of a late target: which one, and since which fire time. Many look; one row comes of it.
     target = models.ForeignKey(Target, models.CASCADE, null=True, related_name="notifications")
     late_since = models.DateTimeField(null=True, blank=True)
+    circuit = models.ForeignKey(Circuit, models.CASCADE, null=True, related_name="notifications")
+    # The job's name, or the circuit's.
     name = models.CharField(max_length=200)
     event = models.CharField(max_length=20, choices=Event.choices)
     detail = models.TextField(blank=True)
@@ -98,6 +152,10 @@ class Notification(models.Model):
     # Empty once it is delivered or given up.
     deliver_at = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
+    # Who has it already, when it could not be delivered to all.
+    delivered_to = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.TextField(blank=True)
 
@@ -115,7 +173,7 @@ class Notification(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.event} {self.name}"
+        return f"{self.get_event_display()}: {self.name}"
 
 
 class PingSignal(models.TextChoices):
@@ -147,3 +205,33 @@ class Ping(models.Model):
 
     def __str__(self) -> str:
         return f"{self.signal} of run {self.run_id}"
+
+
+class Spoilt(models.TextChoices):
+    ENVELOPE = "envelope", "not a message"
+    BODY = "body", "unreadable body"
+    CONTENT = "content", "content type not accepted"
+    TASK = "task", "unknown task"
+    RUN = "run", "unknown run"
+
+
+class DeadLetter(models.Model):
+    """A message that nobody can work on, kept to be looked at."""
+
+    kind = models.CharField(max_length=10, choices=Spoilt.choices)
+    received_at = models.DateTimeField()
+    worker = models.CharField(max_length=200, blank=True)
+    queue = models.CharField(max_length=200, blank=True)
+    # As far as they could be read
+    task = models.CharField(max_length=300, blank=True)
+    message_id = models.CharField(max_length=100, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+    # The beginning, made harmless. Empty where it would show arguments.
+    content = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-received_at",)
+        indexes = (models.Index(fields=("-received_at",), name="dead_letters"),)
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.task or self.message_id}".rstrip(": ")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from scheduling.models.base import Pausable
+from scheduling.models.base import Pausable, Told
 from scheduling.models.job import Job
 
 
-class Resource(Pausable):
+class Resource(Pausable, Told):
     """A thing out there that runs must not touch together."""
 
     key = models.CharField(max_length=300, unique=True)
     description = models.CharField(max_length=300, blank=True)
     labels = models.JSONField(default=dict, blank=True)
+    seats = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many runs may hold it at once; empty: as JOBS_SEATS says, else one",
+    )
     first_seen_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField(auto_now=True)
 
@@ -42,6 +49,7 @@ class Parked(models.TextChoices):
     ERROR = "error", "schedule cannot be read"
     RETIRED = "retired", "retired"
     OPEN = "open", "waits for the end of its run"
+    CIRCUIT = "circuit", "its circuit is open"
 
 
 class TargetQuerySet(models.QuerySet["Target"]):
@@ -88,6 +96,8 @@ class Target(Pausable):
     skipped_for_overlap = models.PositiveBigIntegerField(default=0, editable=False)
     ended_for_overlap = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     skipped_for_cap = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    # A service's: how often in a row it ended soon after its start.
+    short_runs = models.PositiveIntegerField(default=0, db_default=0, editable=False)
 
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

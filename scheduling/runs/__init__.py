@@ -6,17 +6,45 @@ conditional UPDATE or a constraint. Whoever moves a run or a cursor holds its ta
 
 from __future__ import annotations
 
-from scheduling.runs.attempts import Started, renew, start, stop_requests, wait_for_seat
+from scheduling.runs.attempts import (
+    Started,
+    postpone,
+    renew,
+    show_output,
+    start,
+    stop_requests,
+    wait_for_seat,
+)
 from scheduling.runs.backfill import Backfill, backfill, backfill_fires, cancel_backfill
+from scheduling.runs.circuits import (
+    NotAMember,
+    asked_members,
+    due_checks,
+    note_ready,
+    note_status,
+    note_unready,
+    open_circuit,
+    take_check,
+)
+from scheduling.runs.circuits import fail as fail_circuit
 from scheduling.runs.claim import claim, metered
+from scheduling.runs.closing import close_circuit, leave_out, take_in
 from scheduling.runs.ends import Result, decline, finish, hand_back, lose, refuse
-from scheduling.runs.foreign import record_foreign, record_stock_fire
+from scheduling.runs.foreign import (
+    begin_foreign,
+    end_foreign,
+    lose_foreign,
+    put_back_foreign,
+    record_stock_fire,
+)
+from scheduling.runs.held import HeldLock, Waiter, break_lock, locks_held
 from scheduling.runs.operate import cancel, trigger
 from scheduling.runs.pausing import pause, resume
+from scheduling.runs.readiness import wait_until_ready
 from scheduling.runs.recover import Recovered, recover
 from scheduling.runs.restored import Known, raise_tokens, refuse_fired, refuse_started
 from scheduling.runs.scopes import Scope, installation, pause_of, scopes_of
-from scheduling.runs.seats import seat_keys
+from scheduling.runs.seats import capacities, seat_keys
 from scheduling.runs.settle import Claim, ClaimedFire, fire_listeners
 from scheduling.runs.targets import (
     add_target,
@@ -35,31 +63,50 @@ __all__ = [
     "Backfill",
     "Claim",
     "ClaimedFire",
+    "HeldLock",
     "Known",
+    "NotAMember",
     "Recovered",
     "Result",
     "Scope",
     "Started",
+    "Waiter",
     "add_target",
     "adopt",
+    "asked_members",
     "backfill",
     "backfill_fires",
+    "begin_foreign",
+    "break_lock",
     "cancel",
     "cancel_backfill",
+    "capacities",
     "change_calendar",
     "claim",
+    "close_circuit",
     "decline",
+    "due_checks",
+    "end_foreign",
+    "fail_circuit",
     "finish",
     "fire_listeners",
     "hand_back",
     "installation",
+    "leave_out",
     "lock_targets",
+    "locks_held",
     "lose",
+    "lose_foreign",
     "metered",
+    "note_ready",
+    "note_status",
+    "note_unready",
+    "open_circuit",
     "pause",
     "pause_of",
+    "postpone",
+    "put_back_foreign",
     "raise_tokens",
-    "record_foreign",
     "record_stock_fire",
     "recover",
     "refuse",
@@ -75,8 +122,12 @@ __all__ = [
     "revive_target",
     "scopes_of",
     "seat_keys",
+    "show_output",
     "start",
     "stop_requests",
+    "take_check",
+    "take_in",
     "trigger",
     "wait_for_seat",
+    "wait_until_ready",
 ]

@@ -8,15 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from scheduling import redis
 from scheduling.conf import conf
 from scheduling.context import CurrentRun
 from scheduling.db import short_transaction, update_free
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Job, Parked, Reason, Run, Seat, State, Target
-from scheduling.runs import ends, log, pings, seats
+from scheduling.models import Job, Parked, Reason, Run, Seat, State, Target
+from scheduling.runs import circuits, ends, log, pings, seats, tickets
 from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
-from scheduling.runs.make import FIRST_RUN
+from scheduling.runs.make import is_by_hand
+from scheduling.runs.parents import parent_of, parents_of
 from scheduling.runs.scopes import pause_of, told
 
 
@@ -41,7 +41,9 @@ class Started:
             scheduled_at=self.run.scheduled_at,
             attempt=self.run.attempt,
             token=self.token,
+            parent=parent_of(self.run),
             stop_flag=stop_flag,
+            find_parents=lambda: parents_of(self.run),
         )
 
 
@@ -84,6 +86,7 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
         if not _accept(run, token=token, worker=worker, now=now):
             return None
         seats.take(taken, run, token=token, now=now)
+        tickets.leave(run)
         target.token, target.last_started_at = token, now
         _await_end(target, job)
         target.save(update_fields=("token", "last_started_at", *CURSOR_FIELDS))
@@ -106,15 +109,17 @@ def _take_turn(run: Run, job: Job, target: Target, *, now: datetime) -> list[Sea
     if before is not None:
         _wait(run, now=now, waiting_on=before)
         return None
-    taken = seats.lock_seats(seats.seat_keys(job, target))
-    busy = seats.busy_key(taken, run)
+    keys = seats.seat_keys(job, target)
+    busy = tickets.name_for_the_first_time(keys, target)
+    if busy is not None:
+        _wait(run, now=now, waiting_for=busy, keys=keys)
+        return None
+    rows = seats.lock_seats(keys, own=seats.own_key(target) if run.exclusive else "")
+    wanted = sorted({seat.key for seat in rows})
+    busy = tickets.busy_key(wanted, now=now, run=run, since=run.waiting_since)
     if busy is None:
-        return taken
-    _wait(run, now=now, waiting_for=busy)
-    if run.waiting_for not in ("", busy):
-        # It was first in another line, which need not stand still with it.
-        seats.wake([run.waiting_for], now=now)
-        redis.ring_on_commit()
+        return seats.choose(rows, now=now)
+    _wait(run, now=now, waiting_for=busy, keys=wanted)
     return None
 
 
@@ -128,6 +133,9 @@ def _accept(run: Run, *, token: int, worker: str, now: datetime) -> bool:
         "lease_until": now + conf.lease,
         "token": token,
         "waiting_for": "",
+        "detail": "",  # why it was postponed
+        # Of the attempt before, which has a row of its own by now.
+        **{"output": "", "output_bytes": 0, "error": "", "exit_code": None},
     }
     queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=State.QUEUED)
     if queued.update(**columns) != 1:
@@ -164,12 +172,13 @@ def _refusal(run: Run, job: Job, target: Target, now: datetime) -> tuple[Reason,
         return Reason.RETIRED, ""
     if run.start_by is not None and now > run.start_by:
         return Reason.LATE, f"it had to start by {run.start_by:%Y-%m-%d %H:%M:%S} UTC"
-    if run.cause in (Cause.MANUAL, Cause.BACKFILL) and run.requested_by != FIRST_RUN:
+    if is_by_hand(run):
         return None
     held = pause_of(job, target, now)
-    if held is None:
-        return None
-    return Reason.PAUSED, told(*held)
+    if held is not None:
+        return Reason.PAUSED, told(*held)
+    circuit = circuits.held_by(job)
+    return None if circuit is None else (Reason.CIRCUIT, circuits.told(circuit))
 
 
 def _running_before(run: Run) -> Run | None:
@@ -179,17 +188,31 @@ def _running_before(run: Run) -> Run | None:
     return Run.objects.running().filter(target=run.target_id, exclusive=True).first()
 
 
-def _wait(run: Run, *, now: datetime, waiting_on: Run | None = None, waiting_for: str = "") -> None:
-    """Let a queued run wait in the database: it leaves the outbox until it is woken."""
+def _wait(
+    run: Run,
+    *,
+    now: datetime,
+    waiting_on: Run | None = None,
+    waiting_for: str = "",
+    keys: Collection[str] = (),
+) -> None:
+    """Let a queued run wait in the database: it leaves the outbox until it is woken.
+
+    For a run, or for all of the locks in `keys`, of which `waiting_for` was found taken.
+    """
+    since = run.waiting_since or (now if waiting_for else None)
     changed = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=State.QUEUED).update(
         waiting_on=waiting_on,
         waiting_for=waiting_for,
-        waiting_since=run.waiting_since or (now if waiting_for else None),
+        waiting_since=since,
         publish_at=None,
         published_at=None,
     )
-    if changed:
-        log.changed(run, f"waits for {waiting_for or waiting_on}")
+    if not changed:
+        return
+    if since is not None and keys:
+        tickets.queue(run, keys, since=since)
+    log.changed(run, f"waits for {waiting_for or waiting_on}")
 
 
 def wait_for_seat(run_id: UUID, attempt: int, *, key: str, now: datetime) -> bool:
@@ -198,21 +221,65 @@ def wait_for_seat(run_id: UUID, attempt: int, *, key: str, now: datetime) -> boo
     Nobody looks at the seat here, so that it may be free by now; `recover` then wakes the first in
     line. Nothing is published again merely because the holder takes its time.
     """
-    run = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).first()
-    if run is None:
-        return False
-    _wait(run, now=now, waiting_for=key)
+    with short_transaction():
+        run = (
+            Run.objects.select_related("job", "target__job", "target__resource")
+            .filter(pk=run_id, attempt=attempt, state=State.QUEUED)
+            .first()
+        )
+        if run is None or run.job is None or run.target is None:
+            return False
+        keys = {key, *seats.seat_keys(run.job, run.target)}
+        _wait(run, now=now, waiting_for=key, keys=keys)
     return True
 
 
-def renew(*, worker: str, run_ids: Collection[UUID], now: datetime) -> int:
-    """Prolong the leases of what this worker process has in hand; give how many.
+def postpone(run_id: UUID, attempt: int, *, until: datetime, detail: str, now: datetime) -> bool:
+    """Let a queued run that may not start yet come again at `until`; it gives up its places in
+    lines. False: it is no longer queued.
+    """
+    with short_transaction():
+        run = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).first()
+        if run is None:
+            return False
+        moved = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED).update(
+            ready_at=until,
+            publish_at=until,
+            published_at=None,
+            waiting_for="",
+            waiting_since=None,
+            detail=detail[:500],
+        )
+        if not moved:
+            return False
+        tickets.wake(tickets.leave(run), now=now)
+    return True
 
-    The ids matter: a run whose start was committed but never answered is in nobody's hand, and
-    its lease must lapse.
+
+def show_output(
+    run_id: UUID, attempt: int, *, token: int, text: str, total: int, now: datetime
+) -> bool:
+    """Store what a running run has written so far, `total` bytes; False: it runs no longer."""
+    mine = Run.objects.filter(
+        pk=run_id, attempt=attempt, token=token, state=State.RUNNING, lease_until__gte=now
+    )
+    return bool(update_free(mine, output=text, output_bytes=total))
+
+
+def renew(
+    *, worker: str, run_ids: Collection[UUID], now: datetime
+) -> dict[tuple[UUID, int], datetime]:
+    """Prolong the leases of what this worker process has in hand.
+
+    Gives the attempts that are still its: (run, attempt) -> until when. What is left out of it
+    has ended, or is somebody else's; a row that somebody holds just now is not prolonged. The ids
+    matter: a run whose start was committed but never answered is in nobody's hand, and its lease
+    must lapse.
     """
     mine = Run.objects.filter(pk__in=run_ids, worker=worker, state=State.RUNNING)
-    return update_free(mine, lease_until=now + conf.lease)
+    update_free(mine, lease_until=now + conf.lease)
+    still = mine.values_list("pk", "attempt", "lease_until")
+    return {(run_id, attempt): until for run_id, attempt, until in still if until is not None}
 
 
 def stop_requests(run_ids: Collection[UUID]) -> dict[UUID, bool]:

@@ -12,7 +12,7 @@ from scheduling.db import short_transaction, skip_locked
 from scheduling.models import Installation, Job, Notification, Parked, Run, Target
 from scheduling.models.system import Event
 from scheduling.policies import CatchUp, Overlap
-from scheduling.runs import make
+from scheduling.runs import circuits, make
 from scheduling.runs.cursors import park, schedule_of
 from scheduling.runs.scopes import scopes_of
 from scheduling.runs.settle import Claim, open_runs_of, plan_for, settle, write
@@ -111,6 +111,9 @@ def _claim_target(
     # Also of a pause whose end has passed: its fires are accounted for by the resume, soon.
     if any(scope.paused_at for _, scope in scopes_of(job, target, everything=everything)):
         park(target, Parked.PAUSED)
+        return 0
+    if circuits.held_by(job) is not None:
+        park(target, Parked.CIRCUIT)
         return 0
     try:
         schedule = schedule_of(target, job)

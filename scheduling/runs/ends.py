@@ -6,6 +6,7 @@ Every arrow is one conditional UPDATE that names the state it leaves; what follo
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,10 +18,10 @@ from scheduling import redis
 from scheduling.conf import conf
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Job, Outcome, Parked, Reason, Run, State, Target
+from scheduling.models import Attempt, Cause, Job, Outcome, Parked, Reason, Run, State, Target
 from scheduling.models.run import RunQuerySet
 from scheduling.policies import retry_delay
-from scheduling.runs import consequences, log, seats
+from scheduling.runs import consequences, log, restarts, seats, tickets
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     first_fire,
@@ -30,7 +31,10 @@ from scheduling.runs.cursors import (
     set_cursor,
     within_life,
 )
+from scheduling.services import is_service
 
+# Characters of the output of an attempt that did not end its run: its end.
+ATTEMPT_OUTPUT = 16 * 1024
 # Ends by somebody's will, or that another attempt cannot mend.
 NOT_RETRIED = {
     Reason.CANCELLED,
@@ -53,6 +57,10 @@ class Result:
     output: str = ""
     output_bytes: int = 0
     error: str = ""
+    # The names of the error's class and of those that it is derived from, for `retry_on`.
+    error_types: tuple[str, ...] = ()
+    # What the job gave back, as JSON has it, for its follow-ups; None: nothing, or too much.
+    value: Any = None
     # Asked for by the job itself: wait so long and try again.
     retry_after: timedelta | None = None
 
@@ -73,6 +81,7 @@ def finish(run_id: UUID, attempt: int, *, token: int | None, result: Result, now
             "output_bytes": result.output_bytes,
             "error": result.error,
             "outcome": result.outcome or "",
+            "result": result.value,
         }
         failed = result.state == State.FAILED
         if failed and _may_retry(run, run.job, result):
@@ -102,22 +111,32 @@ def decline(run_id: UUID, attempt: int, *, token: int, detail: str, now: datetim
 
 
 def hand_back(run_id: UUID, attempt: int, *, token: int, now: datetime) -> bool:
-    """Put a run back that its stopping worker has not begun to execute."""
+    """Put a run back whose worker stops; one that somebody wants to stop ends with that."""
     with short_transaction():
         run = _running(run_id, attempt, token)
         if run is None:
             return False
+        if run.stop_requested_at is not None:
+            reason = Reason.TERMINATED if run.stop_at_once else Reason.CANCELLED
+            return _end(run, State.FAILED, reason=reason, now=now)
         return _requeue(run, reason=Reason.HANDED_BACK, ready_at=now, now=now)
 
 
 def lose(
-    run_id: UUID, attempt: int, *, detail: str, now: datetime, if_lapsed: bool = False
+    run_id: UUID,
+    attempt: int,
+    *,
+    detail: str,
+    now: datetime,
+    if_lapsed: bool = False,
+    result: Result | None = None,
 ) -> bool:
     """Record that the process of a running attempt is gone.
 
     The job's policy decides: run again (at least once), or fail as lost (at most once). A job
     that keeps killing its workers is stopped as poison. `if_lapsed`: only if the lease has lapsed,
-    for who judges by the lease alone; the worker may have renewed it a moment ago.
+    for who judges by the lease alone; the worker may have renewed it a moment ago. `result` has
+    what the run had written, where that is known; else what was shown of it stays.
     """
     with short_transaction():
         found = Run.objects.filter(pk=run_id, attempt=attempt, state=State.RUNNING)
@@ -126,14 +145,27 @@ def lose(
             return False
         losses = run.losses + 1
         known: dict[str, Any] = {"losses": losses, "error": detail}
+        if result is not None:
+            known |= {"output": result.output, "output_bytes": result.output_bytes}
         if run.stop_requested_at is not None:
             reason = Reason.TERMINATED if run.stop_at_once else Reason.CANCELLED
             return _end(run, State.FAILED, reason=reason, now=now, **known)
-        if not run.job.rerun_if_lost:
+        if not run.job.rerun_if_lost or is_service(run.job):
             return _end(run, State.FAILED, reason=Reason.LOST, now=now, **known)
         if losses >= conf.LOSSES_TO_POISON:
             return _end(run, State.FAILED, reason=Reason.POISON, now=now, **known)
         return _requeue(run, reason=Reason.LOST, ready_at=now, now=now, **known)
+
+
+def break_off(run_id: UUID, attempt: int, *, why: str, now: datetime) -> bool:
+    """End a running attempt in the database, whatever its worker is doing: its token is worth
+    nothing from now on, and its worker ends it when it notices.
+    """
+    with short_transaction():
+        run = _running(run_id, attempt, None)
+        if run is None:
+            return False
+        return _end(run, State.FAILED, reason=Reason.TERMINATED, now=now, error=why)
 
 
 def refuse(run_id: UUID, attempt: int, *, reason: Reason, error: str, now: datetime) -> bool:
@@ -211,10 +243,24 @@ def _locked(found: RunQuerySet) -> Run | None:
 
 
 def _may_retry(run: Run, job: Job, result: Result) -> bool:
-    if run.stop_requested_at is not None or result.reason in NOT_RETRIED:
+    if run.stop_requested_at is not None or result.reason in NOT_RETRIED or is_service(job):
         return False
-    # Celery's own retries count by the task's `max_retries`, which the worker has checked.
-    return result.retry_after is not None or run.failures < job.retries
+    if result.retry_after is not None:
+        # Celery's own retries count by the task's `max_retries`, which the worker has checked.
+        return True
+    return run.failures < job.retries and is_retried(job.retry_on, result)
+
+
+def is_retried(retry_on: Collection[str | int], result: Result) -> bool:
+    """Whether a job that names what is retried names this: an error or a class that it is derived
+    from, an exit code, or a reason such as hard_limit. Without names everything is.
+    """
+    if not retry_on:
+        return True
+    known = (*result.error_types, result.exit_code, str(result.reason or ""))
+    # What was written by hand may be anything that JSON has.
+    named = retry_on if isinstance(retry_on, list | tuple) else [retry_on]
+    return any(each in known for each in named)
 
 
 def _requeue(
@@ -236,11 +282,30 @@ def _requeue(
     )
     if moved != 1:
         return False
+    _remember(run, reason, now, columns)
     run.state, run.reason = State.QUEUED, reason
-    seats.release(run, now=now)
+    tickets.wake(tickets.leave(run) + seats.release(run, now=now), now=now)
     log.changed(run, f"attempt {run.attempt} ended, queued again")
     redis.ring_on_commit()
     return True
+
+
+def _remember(run: Run, reason: Reason, now: datetime, columns: Mapping[str, Any]) -> None:
+    """Keep what is known of an attempt that has ended, though its run goes on."""
+    Attempt.objects.create(
+        run=run,
+        number=run.attempt,
+        worker=run.worker,
+        token=run.token,
+        started_at=run.started_at,
+        ended_at=now,
+        reason=reason,
+        exit_code=columns.get("exit_code"),
+        # What a lost one had written is in the run, stored while it ran.
+        output=columns.get("output", run.output)[-ATTEMPT_OUTPUT:],
+        output_bytes=columns.get("output_bytes", run.output_bytes),
+        error=columns.get("error", ""),
+    )
 
 
 def _end(
@@ -271,12 +336,13 @@ def _end(
     target, job = run.target, run.job
     assert target is not None
     assert job is not None
-    ready = wake_waiters(run, now=now) + seats.release(run, now=now)
-    if leaving == State.QUEUED and run.waiting_for:
-        # It may have been the one that was woken for a free seat.
-        ready += seats.wake([run.waiting_for], now=now)
+    ready = wake_waiters(run, now=now)
     ready += consequences.record(run, target, job, now=now)
     rearm_after_end(target, job, ended=now)
+    keep = target.next_fire_at if job.locks_until_next_fire else None
+    # Also of a run that was only in line: it may have been the one that was woken.
+    freed = tickets.leave(run) + seats.release(run, now=now, until=keep)
+    ready += tickets.wake(freed, now=now)
     target.save(update_fields=(*consequences.TARGET_FIELDS, *CURSOR_FIELDS))
     log.changed(run, str(state.value))
     if ready:
@@ -324,4 +390,7 @@ def rearm_after_end(target: Target, job: Job, *, ended: datetime) -> None:
         # Due at once: the claim puts it aside with an error.
         set_cursor(target, ended)
         return
-    set_cursor(target, within_life(job, schedule.after_end(ended)))
+    following = schedule.after_end(ended)
+    if following is not None and is_service(job, target):
+        following += restarts.delay(target)
+    set_cursor(target, within_life(job, following))

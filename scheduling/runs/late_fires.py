@@ -19,6 +19,7 @@ from scheduling.explanations.waiting import why_queued
 from scheduling.models import Cause, Job, Notification, Reason, Run, State, Target
 from scheduling.models.system import Event
 from scheduling.policies import late_after
+from scheduling.runs import circuits
 from scheduling.runs.cursors import schedule_of
 from scheduling.runs.scopes import pause_of
 
@@ -74,7 +75,9 @@ def given_up(run: Run, target: Target, job: Job, *, now: datetime) -> None:
     if run.cause != Cause.SCHEDULE or run.reason not in (Reason.LATE, Reason.OVERLAP):
         return
     waited_for_predecessor = run.waiting_on_id is not None
-    if run.started_at is not None or waited_for_predecessor or pause_of(job, target, now):
+    if run.started_at is not None or waited_for_predecessor:
+        return
+    if pause_of(job, target, now) or circuits.held_by(job):
         return
     first = _first_given_up(target) or run.scheduled_at
     told = Notification.objects.filter(

@@ -11,6 +11,7 @@ from scheduling.models import Cause, Job, Reason, Run, State, Target
 from scheduling.policies import Overlap, on_overlap
 from scheduling.runs import ends, log, make
 from scheduling.schedules import Schedule
+from scheduling.services import is_service
 
 BY_OVERLAP = "a newer fire"
 
@@ -86,7 +87,7 @@ class Line:
             waiting_on=None if decision == "start" else before,
             **columns,
         )
-        run.exclusive = policy is not Overlap.ALLOW
+        run.exclusive = policy is not Overlap.ALLOW or is_service(self._job, self._target)
         self.joined.append(run)
         self._open.append(run)
         self._waiting += 1

@@ -44,5 +44,10 @@ def changed_by(run: Run, event: str, by: str) -> None:
     )
 
 
+def circuit(name: str, event: str, by: str, why: str) -> None:
+    told = ": ".join(filter(None, (by, why)))
+    logger.warning("Circuit %s %s: %s", name, event, told, extra={"event": f"circuit.{event}"})
+
+
 def pausing(scope: str, event: str, by: str, why: str) -> None:
     logger.info("%s %s by %s: %s", scope, event, by, why, extra={"event": f"scope.{event}"})

@@ -8,6 +8,7 @@ from typing import Any
 from scheduling.models import Cause, Job, Reason, Run, State, Target
 from scheduling.policies import Overlap, start_within
 from scheduling.schedules import Schedule
+from scheduling.services import is_service, queue_of
 
 # By whom the first run of a target is asked for: by nobody, so a pause holds it.
 FIRST_RUN = "first run"
@@ -15,6 +16,16 @@ FIRST_RUN = "first run"
 LONGEST_QUEUE = 200
 # The claimer publishes at once; other beats leave a run alone for so long.
 CLAIMER_GOES_FIRST = timedelta(seconds=2)
+
+
+def is_exclusive(job: Job, target: Target) -> bool:
+    """Whether a run may not run beside another one of its target; a service never does."""
+    return job.overlap != Overlap.ALLOW or is_service(job, target)
+
+
+def is_by_hand(run: Run) -> bool:
+    """Whether a person asked for the run: neither a pause nor a circuit is in its way."""
+    return run.cause in (Cause.MANUAL, Cause.BACKFILL) and run.requested_by != FIRST_RUN
 
 
 def queued(
@@ -38,7 +49,7 @@ def queued(
         if schedule is not None
         else job.start_within
     )
-    if cause in (Cause.CATCH_UP, Cause.BACKFILL):
+    if cause in (Cause.CATCH_UP, Cause.BACKFILL) or is_service(job, target):
         limit = None
     return Run(
         job=job,
@@ -53,8 +64,8 @@ def queued(
         start_by=None if limit is None else ready + limit,
         waiting_on=waiting_on,
         publish_at=None if waiting_on is not None else ready,
-        exclusive=job.overlap != Overlap.ALLOW,
-        queue=job.queue[:LONGEST_QUEUE],
+        exclusive=is_exclusive(job, target),
+        queue=queue_of(job)[:LONGEST_QUEUE],
         **columns,
     )
 
@@ -87,7 +98,7 @@ def skipped(
         detail=detail[:500],
         created_at=now,
         ended_at=now,
-        exclusive=job.overlap != Overlap.ALLOW,
-        queue=job.queue[:LONGEST_QUEUE],
+        exclusive=is_exclusive(job, target),
+        queue=queue_of(job)[:LONGEST_QUEUE],
         **columns,
     )

@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from scheduling.db import short_transaction
 from scheduling.models import Circuit, Installation, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.run import OPEN_STATES
-from scheduling.runs import ends, pausing, seats
+from scheduling.runs import closing, ends, pausing, services, tickets
 from scheduling.runs.cursors import CURSOR_FIELDS, job_of, lock_target
 from scheduling.runs.scopes import Scope
 
@@ -24,9 +24,16 @@ class Recovered:
     woken: int = 0
     armed: int = 0
     resumed: int = 0
+    services: int = 0
+    held: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.lost, self.late, self.woken, self.armed, self.resumed))
+        return any(
+            (
+                *(self.lost, self.late, self.woken, self.armed, self.resumed),
+                *(self.services, self.held),
+            )
+        )
 
 
 def recover(*, now: datetime, reap: bool) -> Recovered:
@@ -38,14 +45,18 @@ def recover(*, now: datetime, reap: bool) -> Recovered:
     3. Wake runs whose reason to wait is gone.
     4. Arm targets that wait for the end of a run which has ended.
     5. Resume what was paused until a moment that has passed, and who was parked for a pause
-       that has ended meanwhile.
+       that has ended meanwhile; the same for circuits that have closed.
+    6. Ask services to stop that are held, and tell of those that run well again.
+    7. Skip queued runs whose circuit is open.
     """
     return Recovered(
         lost=_lose_lapsed(now) if reap else 0,
         late=_skip_late(now),
         woken=_wake_forgotten(now),
         armed=_arm_forgotten(now),
-        resumed=_resume_expired(now),
+        resumed=_resume_expired(now) + closing.rearm_forgotten(now),
+        services=services.look_after(now),
+        held=closing.skip_held(now),
     )
 
 
@@ -93,8 +104,8 @@ def _wake_forgotten(now: datetime) -> int:
     )
     forgotten = waiting.select_related("job").defer("output", "error")[:BATCH]
     woken = sum(ends.wake(run, now=now) for run in forgotten)
-    keys = seats.free_keys_with_waiters()
-    return woken + (seats.wake(keys, now=now) if keys else 0)
+    woken += tickets.stand_in_line_anew(now)
+    return woken + tickets.wake(tickets.forgotten(now), now=now)
 
 
 def _arm_forgotten(now: datetime) -> int:

@@ -103,7 +103,9 @@ def _refusals(job: Job, known: Known, *, now: datetime) -> Iterator[list[Refusal
 def _behind(job: Job, mark: datetime) -> TargetQuerySet:
     due = Q(next_fire_at__lte=mark)
     parked = Q(
-        next_fire_at__isnull=True, parked__in=(Parked.PAUSED, Parked.ERROR), parked_cursor__lte=mark
+        next_fire_at__isnull=True,
+        parked__in=(Parked.PAUSED, Parked.CIRCUIT, Parked.ERROR),
+        parked_cursor__lte=mark,
     )
     return Target.objects.filter(due | parked, job=job, retired_at__isnull=True)
 

@@ -110,14 +110,15 @@ def settle(
     now: datetime,
     claim: Claim,
     held: str | None = None,
+    reason: Reason = Reason.PAUSED,
 ) -> int:
     """Turn a plan into rows and move the cursor; give the catch-up runs among them.
 
-    `held` says whose pause they were missed by, if by any. The skipped ones repeat it, the others
-    are caught up, one after another. In shadow mode no fire is ours: only the skips of a pause, by
-    which both schedulers can be compared, are put down.
+    `held` says whose pause they were missed by, if by any; for an open circuit, `reason` says so.
+    The skipped ones repeat it, the others are caught up, one after another. In shadow mode no fire
+    is ours: only the skips of a pause, by which both schedulers can be compared, are put down.
     """
-    skips = _skipped(target, job, plan, now=now, held=held)
+    skips = _skipped(target, job, plan, now=now, held=held, reason=reason)
     if conf.SHADOW:
         set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
         claim.skips += [] if held is None else skips
@@ -144,7 +145,9 @@ def settle(
     return caught_up
 
 
-def _skipped(target: Target, job: Job, plan: Plan, *, now: datetime, held: str | None) -> list[Run]:
+def _skipped(
+    target: Target, job: Job, plan: Plan, *, now: datetime, held: str | None, reason: Reason
+) -> list[Run]:
     return [
         make.skipped(
             target,
@@ -152,7 +155,7 @@ def _skipped(target: Target, job: Job, plan: Plan, *, now: datetime, held: str |
             first=skip.first,
             last=skip.last,
             fires=skip.fires,
-            reason=Reason(skip.reason) if held is None else Reason.PAUSED,
+            reason=Reason(skip.reason) if held is None else reason,
             now=now,
             detail=held or "",
         )
@@ -181,12 +184,14 @@ def settle_up_to(
     *,
     now: datetime,
     held: str | None = None,
+    reason: Reason = Reason.PAUSED,
     missed: CatchUp = CatchUp.NONE,
 ) -> None:
     """Decide about every fire up to now, outside of a claim, and write what comes of it.
 
     The target is locked, has an anchored schedule and a cursor. `held` says whose pause the fires
-    were missed by, if by any; `missed` is what then becomes of them. Raises InvalidSchedule.
+    were missed by, if by any, `reason` that it was a circuit; `missed` is what then becomes of
+    them. Raises InvalidSchedule.
     """
     schedule = schedule_of(target, job)
     open_runs = open_runs_of([target.pk])[target.pk]
@@ -208,7 +213,7 @@ def settle_up_to(
             )
         )
         ahead = [*open_runs, *claim.runs]
-        settle(target, job, schedule, plan, ahead, now=now, claim=claim, held=held)
+        settle(target, job, schedule, plan, ahead, now=now, claim=claim, held=held, reason=reason)
     write(claim, [target])
 
 

@@ -15,7 +15,7 @@ from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Calendar, Cause, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.job import ScheduleStretch
-from scheduling.runs import ends, log, make
+from scheduling.runs import circuits, ends, log, make, seats, services
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     begin,
@@ -30,6 +30,7 @@ from scheduling.runs.cursors import (
 from scheduling.runs.scopes import pause_of, scopes_of, told
 from scheduling.runs.settle import settle_up_to
 from scheduling.schedules import parse, require_supported
+from scheduling.services import ALWAYS, is_service
 
 FirstRun = datetime | Literal["now", "next"]
 
@@ -75,7 +76,7 @@ def add_target(
     moves no fire time; or at a time to come, before which its schedule does not fire.
     """
     if schedule:
-        require_supported(parse(schedule))
+        _require_own(schedule)
     first = first_run or first_run_of(job)
     wait_until = first if isinstance(first, datetime) and first > now else None
     with short_transaction():
@@ -145,10 +146,11 @@ def reschedule(
     with short_transaction():
         targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
         stored = Job.objects.select_related("circuit", "calendar").get(pk=job.pk)
-        settled = {}
+        settled, former = {}, []
         for target in targets:
             target.job = stored
             settled[target.pk] = _settle(target, stored, now)
+            former += [target] if is_service(stored, target) else []
         if schedule is not None:
             stored.schedule = schedule
         if clock_change is not None:
@@ -172,6 +174,10 @@ def reschedule(
         )
         for target in targets:
             _restart(target, stored, after=after or settled[target.pk], now=now)
+        for target in former:
+            if not is_service(stored, target):
+                services.stop_former(target, now=now)
+        seats.keep_distance(targets, now=now)
         redis.ring_on_commit()
     job.refresh_from_db()
 
@@ -203,6 +209,7 @@ def change_calendar(
             by_rules(job.schedule, job)
         for target in targets:
             _restart(target, job_of(target), after=settled[target.pk], now=now)
+        seats.keep_distance(targets, now=now)
         redis.ring_on_commit()
     calendar.refresh_from_db()
 
@@ -210,15 +217,24 @@ def change_calendar(
 def reschedule_target(target: Target, *, schedule: str, now: datetime) -> None:
     """Give one target a schedule of its own; "" goes back to the job's. Raises InvalidSchedule."""
     if schedule:
-        require_supported(parse(schedule))
+        _require_own(schedule)
     with short_transaction():
         locked = lock_target(target.pk)
         end = _settle(locked, job_of(locked), now)
         locked.schedule = schedule
         locked.save(update_fields=("schedule",))
         _restart(locked, locked.job, after=end, now=now)
+        seats.keep_distance([locked], now=now)
         redis.ring_on_commit()
     target.refresh_from_db()
+
+
+def _require_own(schedule: str) -> None:
+    """Raises InvalidSchedule: limits and queue of a service are those of its whole job."""
+    if str(require_supported(parse(schedule))) == ALWAYS:
+        raise InvalidSchedule(
+            "No target alone can run always; give its job the schedule 'always'", value=schedule
+        )
 
 
 def _settle(target: Target, job: Job, now: datetime) -> datetime:
@@ -227,15 +243,14 @@ def _settle(target: Target, job: Job, now: datetime) -> datetime:
     That is now, or the newest fire that a beat has taken meanwhile, whose time is ahead of ours or
     who had the lock before us.
     """
-    is_parked = target.parked == Parked.PAUSED
+    is_parked = target.parked in (Parked.PAUSED, Parked.CIRCUIT)
     owed_from = target.parked_cursor if is_parked else target.next_fire_at
-    pauses = [told(name, scope) for name, scope in scopes_of(job, target) if scope.paused_at]
-    held = pauses[0] if pauses else "It was paused" if is_parked else None
+    held, reason = _why_held(target, job)
     if owed_from is not None and owed_from <= now and _is_anchored(target, job):
         set_cursor(target, owed_from)
-        settle_up_to(target, job, now=now, held=held)
+        settle_up_to(target, job, now=now, held=held, reason=reason)
         if held is not None:
-            park(target, Parked.PAUSED)
+            park(target, Parked.PAUSED if reason == Reason.PAUSED else Parked.CIRCUIT)
     taken = (
         Run.objects.filter(
             target=target, cause__in=(Cause.SCHEDULE, Cause.CATCH_UP), scheduled_at__gt=now
@@ -250,6 +265,19 @@ def _settle(target: Target, job: Job, now: datetime) -> datetime:
     end = max(now, taken or now, (ended or now) - now.resolution)
     ScheduleStretch.objects.filter(target=target, until=None).update(until=end + end.resolution)
     return end
+
+
+def _why_held(target: Target, job: Job) -> tuple[str | None, Reason]:
+    """What keeps a target from firing, or kept it until a moment ago, in words; None: nothing."""
+    pauses = [told(name, scope) for name, scope in scopes_of(job, target) if scope.paused_at]
+    if pauses:
+        return pauses[0], Reason.PAUSED
+    circuit = circuits.held_by(job)
+    if circuit is not None:
+        return circuits.told(circuit), Reason.CIRCUIT
+    if target.parked == Parked.CIRCUIT:
+        return "Its circuit was open", Reason.CIRCUIT
+    return "It was paused" if target.parked == Parked.PAUSED else None, Reason.PAUSED
 
 
 def _is_anchored(target: Target, job: Job) -> bool:
@@ -295,6 +323,7 @@ def retire(job: Job, *, now: datetime) -> bool:
             return False
         for target in targets:
             _retire_locked(target, now)
+        seats.keep_distance(targets, now=now)
     job.refresh_from_db()
     return True
 
@@ -306,6 +335,7 @@ def retire_target(target: Target, *, now: datetime) -> bool:
         if not Target.objects.filter(pk=target.pk, retired_at=None).update(retired_at=now):
             return False
         _retire_locked(locked, now)
+        seats.keep_distance([locked], now=now)
     target.refresh_from_db()
     return True
 

@@ -81,7 +81,7 @@ def unclaimed(now: datetime) -> Iterator[tuple[str, str, datetime]]:
     due = Target.objects.filter(next_fire_at__lte=now)
     parked = Target.objects.filter(
         next_fire_at__isnull=True,
-        parked__in=(Parked.PAUSED, Parked.ERROR),
+        parked__in=(Parked.PAUSED, Parked.CIRCUIT, Parked.ERROR),
         parked_cursor__lte=now,
         retired_at__isnull=True,
     )

@@ -105,8 +105,8 @@ def fingerprint(collected: Collected) -> str:
             declaration.keyed,
             declaration.runs,
             {name: as_json(value) for name, value in columns_of(declaration).items()},
-            sorted((rule.follower, rule.on) for rule in declaration.follow_ups),
-            sorted((rule.follower, rule.on) for rule in declaration.after),
+            sorted((rule.follower, rule.on, rule.join) for rule in declaration.follow_ups),
+            sorted((rule.follower, rule.on, rule.join) for rule in declaration.after),
         ]
         for declaration in collected.declarations.values()
     ]

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
+from scheduling.graphs import edges_of, path_between, reachable
 from scheduling.models import FollowUp, Job
 from scheduling.models.job import DeclaredIn
 from scheduling.registry import Declaration
 
 Pair = tuple[str, str]  # names: the job, its follower
 CODE = (DeclaredIn.COMMAND, DeclaredIn.FUNCTION, DeclaredIn.SETTINGS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the code says about a pair; not clear if it says both, alone and joined with others."""
+
+    on: str
+    join: bool
+    is_clear: bool = True
+
+    def beside(self, other: Wanted) -> Wanted:
+        """Declared for both success and failure means for any end."""
+        is_clear = self.is_clear and self.join == other.join
+        on = self.on if self.on == other.on else "any"
+        return Wanted(on=on, join=self.join, is_clear=is_clear)
 
 
 def sync_rules(declarations: Iterable[Declaration]) -> list[str]:
@@ -29,7 +46,7 @@ def sync_rules(declarations: Iterable[Declaration]) -> list[str]:
             rule.delete()
             del present[pair]
     edges = edges_of(present)
-    for (name, follower), on in sorted(wanted.items()):
+    for (name, follower), want in sorted(wanted.items(), key=lambda item: item[0]):
         missing = next((each for each in (name, follower) if each not in jobs), None)
         if missing is not None:
             other = follower if missing == name else name
@@ -37,56 +54,56 @@ def sync_rules(declarations: Iterable[Declaration]) -> list[str]:
                 f"Job {other!r} is tied to {missing!r}, which is no job; correct the name"
             )
             continue
+        if not want.is_clear:
+            problems.append(
+                f"Job {follower!r} follows {name!r} both alone and by after_all=; remove one"
+            )
+            continue
         known = present.get((name, follower))
         if known is not None:
-            if known.declared and known.on != on:
-                FollowUp.objects.filter(pk=known.pk).update(on=on)
+            if known.declared and (known.on, known.join) != (want.on, want.join):
+                FollowUp.objects.filter(pk=known.pk).update(on=want.on, join=want.join)
             continue
         if path := path_between(edges, follower, name):
             problems.append(cycle_error(name, path))
             continue
-        FollowUp.objects.create(job=jobs[name], follower=jobs[follower], on=on, declared=True)
+        FollowUp.objects.create(
+            job=jobs[name],
+            follower=jobs[follower],
+            on=want.on,
+            join=want.join,
+            declared=True,
+        )
         edges.setdefault(name, set()).add(follower)
-    return problems
+    return [*problems, *vain_joins()]
 
 
-def declared(declarations: Iterable[Declaration]) -> dict[Pair, str]:
-    """(job, follower) -> on. Declared for both success and failure means for any end."""
-    found: dict[Pair, str] = {}
+def declared(declarations: Iterable[Declaration]) -> dict[Pair, Wanted]:
+    """(job, follower) -> what the code says of it."""
+    found: dict[Pair, Wanted] = {}
     for declaration in declarations:
-        pairs = [((declaration.name, rule.follower), rule.on) for rule in declaration.follow_ups]
+        pairs = [((declaration.name, rule.follower), rule) for rule in declaration.follow_ups]
         # `after` is written at the follower and names the job it follows.
-        pairs += [((rule.follower, declaration.name), rule.on) for rule in declaration.after]
-        for pair, on in pairs:
-            found[pair] = on if found.get(pair, on) == on else "any"
+        pairs += [((rule.follower, declaration.name), rule) for rule in declaration.after]
+        for pair, rule in pairs:
+            want = Wanted(on=rule.on, join=rule.join)
+            found[pair] = found[pair].beside(want) if pair in found else want
     return found
 
 
-def edges_of(pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    edges: dict[str, set[str]] = {}
-    for name, follower in pairs:
-        edges.setdefault(name, set()).add(follower)
-    return edges
-
-
-def path_between(edges: Mapping[str, set[str]], start: str, end: str) -> list[str]:
-    """Give the names on a way from `start` to `end`, both included; empty if there is none."""
-    came_from: dict[str, str | None] = {start: None}
-    waiting = [start]
-    while waiting:
-        name = waiting.pop(0)
-        if name == end:
-            path = []
-            step: str | None = name
-            while step is not None:
-                path.append(step)
-                step = came_from[step]
-            return path[::-1]
-        for follower in sorted(edges.get(name, ())):
-            if follower not in came_from:
-                came_from[follower] = name
-                waiting.append(follower)
-    return []
+def vain_joins() -> Iterator[str]:
+    """Say which followers wait for jobs whose runs never come from one and the same run."""
+    active = FollowUp.objects.filter(job__retired_at=None, follower__retired_at=None)
+    rules = list(active.values_list("job__name", "follower__name", "join"))
+    leaders = edges_of((follower, name) for name, follower, _ in rules)
+    joined = edges_of((follower, name) for name, follower, join in rules if join)
+    for follower, names in sorted(joined.items()):
+        if not set.intersection(*({name} | reachable(leaders, name) for name in names)):
+            yield (
+                f"Job {follower!r} waits for all of {', '.join(map(repr, sorted(names)))}, which "
+                "no single run leads to, so that it never runs; let one of them follow the "
+                "others, or all of them follow one job"
+            )
 
 
 def cycle_through(job: Job, followers: Iterable[str]) -> str | None:

@@ -8,8 +8,10 @@ from django.views.decorators.http import require_safe
 
 from scheduling import health
 
-# One job's unreadable schedule is for its owner, not a reason to take a process out of service.
-ASKED = tuple(name for name in health.NAMES if name != "schedules")
+# One job's unreadable schedule or unfit pool is for its owner, and a stranger's garbage for the
+# operator: no reason to take a process out of service.
+OWNERS = ("schedules", "limits", "dead_letters")
+ASKED = tuple(name for name in health.NAMES if name not in OWNERS)
 
 
 @never_cache
@@ -17,8 +19,8 @@ ASKED = tuple(name for name in health.NAMES if name != "schedules")
 def healthz(request: HttpRequest) -> HttpResponse:
     """Answer 200 if all is well, else 503, with a line for each check: its name and ok or failed.
 
-    Unreadable schedules count in `jobs health`, here only when asked for. `?check=NAME`
-    (repeatable) asks for some checks: a container of the web process is alive if
+    Unreadable schedules, limits and dead letters count in `jobs health`, here when asked for.
+    `?check=NAME` (repeatable) asks for some checks: a container of the web process is alive if
     `?check=database` is, whatever becomes of beats.
     """
     names = request.GET.getlist("check")

@@ -13,13 +13,13 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from scheduling import health, lateness
 from scheduling.conf import conf
-from scheduling.models import Process, ProcessKind, Run
+from scheduling.models import DeadLetter, Process, ProcessKind, Run, Spoilt
 
 # Bounds the cost: the rows of one window are counted, whatever the length of the history.
 WINDOW = timedelta(minutes=5)
@@ -85,6 +85,7 @@ class Figures(Collector):
         yield gauge("jobs_failing_targets", "Targets that are failing.", failing["targets"])
         late = lateness.count_late(self.now)
         yield gauge("jobs_late_targets", "Targets told as late, not started since.", late)
+        yield self.dead_letters()
         yield self.checks()
 
     def recent_runs(self) -> GaugeMetricFamily:
@@ -129,6 +130,17 @@ class Figures(Collector):
             ("publish", health.oldest_unpublished(self.now)),
         ):
             family.add_metric([step], (self.now - oldest).total_seconds() if oldest else 0.0)
+        return family
+
+    def dead_letters(self) -> CounterMetricFamily:
+        """As kept in the database: deleting some begins the count anew, as a restart would."""
+        family = CounterMetricFamily(
+            "jobs_dead_letters_total", "Messages that no worker could work on.", labels=["kind"]
+        )
+        rows = DeadLetter.objects.order_by().values("kind").annotate(number=Count("pk"))
+        kept = {row["kind"]: row["number"] for row in rows}
+        for kind in Spoilt.values:
+            family.add_metric([kind], kept.get(kind, 0))
         return family
 
     def checks(self) -> GaugeMetricFamily:

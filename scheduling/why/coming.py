@@ -14,6 +14,8 @@ from scheduling.explanations import beats, stamp
 from scheduling.ledger import follows_of
 from scheduling.models import Job, Parked, Process, ProcessKind, Run, Target
 from scheduling.models.base import Pausable
+from scheduling.runs.circuits import held_by
+from scheduling.runs.circuits import told as opened
 from scheduling.runs.cursors import compiled, schedule_of, within_life
 from scheduling.runs.scopes import pause_of
 from scheduling.schedules import Schedule
@@ -51,6 +53,9 @@ def obstacle(job: Job, target: Target | None, now: datetime) -> str:
     held = pause_of(job, target, now)
     if held is not None:
         return paused(*held)
+    circuit = held_by(job)
+    if circuit is not None:
+        return f"{opened(circuit)} at {stamp(circuit.opened_at)}."
     if job.schedule_error:
         return f"Its schedule {job.schedule!r} cannot be read: {job.schedule_error}"
     return ""
@@ -170,6 +175,8 @@ def _why_none(job: Job, target: Target, schedule: Schedule, now: datetime) -> st
         ahead = Run.objects.open().filter(target=target).order_by("created_at").only("pk").first()
         which = f", run {ahead.pk}" if ahead is not None else ""
         return f"The next fire is counted from the end of the run that is open{which}."
+    if target.parked == Parked.CIRCUIT:
+        return "Its circuit has closed: a beat arms it within seconds."
     if target.parked == Parked.PAUSED:
         return "Its pause has ended: a beat arms it within seconds."
     if job.runs_left == 0:

@@ -10,6 +10,8 @@ from scheduling.conf import conf
 from scheduling.errors import InvalidSchedule
 from scheduling.explanations import fires_in_words, rounded, stamp, surroundings_of
 from scheduling.models import Job, Parked, Run, Target
+from scheduling.runs.circuits import held_by
+from scheduling.runs.circuits import told as opened
 from scheduling.runs.scopes import pause_of
 from scheduling.why.coming import beats_now, paused
 from scheduling.why.findings import Finding, of_run
@@ -154,6 +156,13 @@ def absent_finding(job: Job, target: Target, absent: Absent, now: datetime) -> F
     if held is not None:
         return find(
             f"{words} {has} no row yet; whoever resumes it decides about {it}. {paused(*held)}",
+            is_problem=True,
+        )
+    circuit = held_by(job)
+    if circuit is not None:
+        return find(
+            f"{words} {has} no row yet: when the circuit closes, that skips {it}. "
+            f"{opened(circuit)}.",
             is_problem=True,
         )
     if target.parked == Parked.PAUSED:

@@ -83,6 +83,13 @@ def embedded_rig(
     yield from assemble(folder, url, django_db_blocker, monkeypatch)
 
 
+@pytest.fixture(params=["rig", "embedded_rig"], ids=["postgres", "sqlite"])
+def either_rig(request: pytest.FixtureRequest) -> Rig:
+    """An installation on PostgreSQL, then one on SQLite."""
+    rig: Rig = request.getfixturevalue(request.param)
+    return rig
+
+
 def assemble(
     folder: Path, url: str, blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Rig]:

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import psutil
 from django.db import connections
 
 from config.settings import POSTGRES_OPTIONS, SQLITE_OPTIONS, env
+from scheduling import runs
 from scheduling.models import Job, Run, Target
 from tests.services import Valkey, end_with_parent
 from tests.testapp import oracle
@@ -23,6 +26,9 @@ from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_TIMEOUT = 20.0
+# Processes of a job of `family`: itself, two children, a deaf one, and one that has left.
+FAMILY = 5
+FAMILY_PROGRAM = ROOT / "tests" / "testapp" / "family.sh"
 
 
 def now() -> datetime:
@@ -42,6 +48,16 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
+
+    def tree(self) -> list[psutil.Process]:
+        """Return it and all that descends from it, as far as that has not left it."""
+        if not self.is_alive():
+            return []  # its number may be another's
+        try:
+            own = psutil.Process(self.popen.pid)
+            return [own, *own.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def kill(self) -> None:
         """End it and its children at once, as a machine that dies does."""
@@ -77,6 +93,9 @@ class Rig:
         self.processes: list[Process] = []
         self.mail = folder / "mail"
         self.pids = folder / "pids"
+        self.pids.mkdir()
+        # What jobs have started, so that no failing test leaves it behind.
+        self.families: list[psutil.Process] = []
         self.environ = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             "DATABASE_URL": database_url,
@@ -92,13 +111,13 @@ class Rig:
 
     # --- processes --------------------------------------------------------------------------------
 
-    def start(self, name: str, *words: str) -> Process:
+    def start(self, name: str, *words: str, **environ: str) -> Process:
         log = self.folder / f"{name}.log"
         with log.open("ab") as file:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *words],
                 cwd=ROOT,
-                env=self.environ | {"PGAPPNAME": name},
+                env=self.environ | {"PGAPPNAME": name} | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -113,14 +132,28 @@ class Rig:
         chosen = ["--scheduler", scheduler] if scheduler else []
         return self.start(name, "celery", "-A", "config", "beat", "--loglevel", "INFO", *chosen)
 
-    def worker(self, name: str = "worker", *, concurrency: int = 2) -> Process:
+    def worker(
+        self,
+        name: str = "worker",
+        *,
+        concurrency: int = 2,
+        queue: str = "celery",
+        pool: str = "prefork",
+        **environ: str,
+    ) -> Process:
         """Start a worker; messages it finds are its as soon as it is up."""
         options = ["--without-gossip", "--without-mingle", "--hostname", f"{name}@rig"]
         return self.start(
             name,
             *("celery", "-A", "config", "worker", "--loglevel", "INFO"),
-            *("--concurrency", str(concurrency), *options),
+            *("--concurrency", str(concurrency), "--queues", queue, "--pool", pool, *options),
+            **environ,
         )
+
+    def web(self, port: int) -> Process:
+        options = ["--workers", "1", "--threads", "4", "--no-control-socket"]
+        bind = ["--bind", f"127.0.0.1:{port}"]
+        return self.start("web", "gunicorn", "config.wsgi", *bind, *options)
 
     def manage(self, *words: str) -> None:
         subprocess.run(
@@ -134,9 +167,11 @@ class Rig:
 
     def stop(self) -> None:
         """End everything, beats first; a frozen process is thawed."""
+        trees = [each for process in self.processes for each in process.tree()]
+        for each in trees:
+            send_to(each, signal.SIGCONT)
         for process in self.processes:
             if process.is_alive():
-                process.send(signal.SIGCONT)
                 process.send(signal.SIGTERM)
         try:
             for process in self.processes:
@@ -144,6 +179,8 @@ class Rig:
         finally:
             for process in self.processes:
                 process.kill()
+            for each in (*trees, *self.families):
+                send_to(each, signal.SIGKILL)
 
     def logs(self) -> Iterator[tuple[str, str]]:
         for log in sorted(self.folder.glob("*.log")):
@@ -157,6 +194,18 @@ class Rig:
             for line in oracle.read(self.folder / "oracle")
             if event in ("", line.event) and job in ("", line.job)
         ]
+
+    def family(self, run: Run, *, size: int = FAMILY) -> list[psutil.Process]:
+        """Wait until the processes of a run of `family` are there, and return them."""
+        file = self.pids / str(run.pk)
+        wait_for(
+            lambda: file.exists() and len(file.read_text().split()) >= size,
+            timeout=60,
+            message=lambda: f"no {size} processes: {Run.objects.filter(pk=run.pk).values()}",
+        )
+        family = [psutil.Process(int(pid)) for pid in file.read_text().split()]
+        self.families += family
+        return family
 
     def messages(self, queue: str = "celery") -> int:
         with self.valkey.client() as client:
@@ -240,6 +289,47 @@ def add_job(name: str, **fields: object) -> Job:
     """Make a job of a task of the test app, as an operator does in the admin."""
     fields.setdefault("task", "tests.testapp.jobs.note")
     return Job.objects.create(name=name, kind="task", declared_in="admin", **fields)
+
+
+def add_command(name: str, command: str, **fields: object) -> Job:
+    """Make an external job of a management command of the test app."""
+    return Job.objects.create(
+        name=name, kind="command", command=command, internal=False, declared_in="admin", **fields
+    )
+
+
+def add_family(name: str, *, is_program: bool = False, deaf: bool = False, **fields: Any) -> Job:
+    """Make an external job that has children of every sort and does not end by itself."""
+    if not is_program:
+        return add_command(name, "family", kwargs={"deaf": deaf}, **fields)
+    return Job.objects.create(
+        name=name,
+        kind="argv",
+        command=str(FAMILY_PROGRAM),
+        args=["deaf"] if deaf else [],
+        declared_in="admin",
+        **fields,
+    )
+
+
+def trigger(job: Job) -> Run:
+    moment = now()
+    runs.adopt(job, now=moment)
+    return runs.trigger(job, by="a test", now=moment)
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Tell whether a process exists and is not merely waiting to be buried."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def send_to(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal, unless the process has gone and its number may be another's."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
 
 
 @contextlib.contextmanager

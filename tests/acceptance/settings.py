@@ -9,7 +9,7 @@ import os
 from datetime import timedelta
 
 from config.settings import *  # noqa: F403
-from config.settings import INSTALLED_APPS
+from config.settings import BASE_DIR, INSTALLED_APPS
 
 INSTALLED_APPS = [
     *(app for app in INSTALLED_APPS if not app.startswith("examples.")),
@@ -20,6 +20,14 @@ EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = os.environ["JOBS_TEST_MAIL"]
 JOBS_NOTIFY = ("operators@example.org",)
 JOBS_SNAPSHOT_EVERY = timedelta(seconds=float(os.environ.get("JOBS_TEST_SNAPSHOT_EVERY", "30")))
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+JOBS_PROGRAMS = (str(BASE_DIR / "tests" / "testapp" / "*.sh"),)
+JOBS_PROGRAM_ENVIRONMENT = ("JOBS_TEST_*",)
+JOBS_LOSSES_TO_POISON = int(os.environ.get("JOBS_TEST_LOSSES_TO_POISON", "3"))
+JOBS_KILL_GRACE = timedelta(seconds=float(os.environ.get("JOBS_TEST_GRACE", "10")))
 
 JOBS_SHADOW = bool(os.environ.get("JOBS_TEST_SHADOW"))
 # The stock scheduler notices rows at the latest after so many seconds.
@@ -32,3 +40,7 @@ CELERY_BEAT_SCHEDULE = {
         entry.partition("=") for entry in os.environ.get("JOBS_TEST_ENTRIES", "").split()
     )
 }
+
+# Tasks that are no jobs, and whose history is kept.
+CELERY_IMPORTS = ("tests.testapp.foreign",)
+JOBS_RECORD_FOREIGN_TASKS = ("tests.testapp.foreign.*",)

@@ -135,5 +135,6 @@ def test_a_crontab_moves_in(rig: Rig) -> None:
     check_a_crontab(rig)
 
 
+@pytest.mark.soak
 def test_a_crontab_moves_in_on_sqlite(embedded_rig: Rig) -> None:
     check_a_crontab(embedded_rig)

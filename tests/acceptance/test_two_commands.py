@@ -6,19 +6,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import urllib.error
 from collections.abc import Iterator
-from http.cookiejar import CookieJar
 from pathlib import Path
-from urllib.parse import urlencode
-from urllib.request import HTTPCookieProcessor, HTTPRedirectHandler, Request, build_opener
 
 import psutil
 import pytest
 
+from tests.acceptance.web import Browser, free_ports
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
@@ -92,39 +88,6 @@ class Running:
         return said
 
 
-class Browser:
-    """Cookies and nothing else; redirects are answers here, not followed."""
-
-    class Stay(HTTPRedirectHandler):
-        def redirect_request(self, *args: object) -> None:
-            return None
-
-    def __init__(self) -> None:
-        self.cookies = CookieJar()
-        self.opener = build_opener(HTTPCookieProcessor(self.cookies), self.Stay())
-
-    def ask(self, url: str, form: dict[str, str] | None = None) -> tuple[int, str]:
-        """Return the status, and where a redirect leads."""
-        data = None if form is None else urlencode(form).encode()
-        try:
-            with self.opener.open(Request(url, data, {"Referer": url}), timeout=10) as answer:
-                return answer.status, ""
-        except urllib.error.HTTPError as error:
-            return error.code, error.headers.get("Location", "")
-
-    def post(self, url: str, **form: str) -> tuple[int, str]:
-        token = next(c.value for c in self.cookies if c.name.startswith("beatkeeper_csrf"))
-        return self.ask(url, {"csrfmiddlewaretoken": token or "", **form})
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return Copy(tmp_path_factory.mktemp("newcomer"))
@@ -151,7 +114,14 @@ def test_it_starts_says_where_everything_is_and_stops_in_order(running: Running)
     assert Browser().ask(f"http://127.0.0.1:{copy.web}/admin/login/") == (200, "")
     said = running.stop()
     assert running.process.returncode == 0
-    assert re.findall(r"Stopping (\w+)", said) == ["beat", "web", "worker", "flower", "broker"]
+    assert re.findall(r"Stopping (\w+)", said) == [
+        "beat",
+        "web",
+        "services",
+        "worker",
+        "flower",
+        "broker",
+    ]
     assert "Traceback" not in said
     assert copy.processes() == []
 

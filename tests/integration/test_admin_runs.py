@@ -66,7 +66,7 @@ def test_the_page_of_a_run_tells_its_story(admin: Client) -> None:
     for words in (
         "failed raised an error",
         "Scheduled", "Published", "Started", "1 min late", "Ended", "after 1 min",
-        "north", "follow-up", "2 (1 failed, 0 lost)", "celery@north", "Fencing token 7",
+        "north", "follow-up", "2 of 2 (1 failed)", "celery@north", "Fencing token 7",
         "Follows close_books", "Follow-ups clean_up",
         "half of it", "ValueError: no such region",
     ):  # fmt: skip

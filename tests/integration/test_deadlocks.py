@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from scheduling import outbox, runs, sync
@@ -99,3 +100,13 @@ def test_an_override_and_an_edit_of_one_schedule_do_not_wait_for_each_other() ->
     for thread in threads:
         thread.join(30)
     assert errors == []
+
+
+def test_whoever_freezes_while_it_renews_leases_or_stamps_holds_no_row_for_long() -> None:
+    """The server ends its transaction: a reaper would wait for the row."""
+    run = make_run(state="running", worker="host/1")
+    with CaptureQueriesContext(connection) as queries:
+        runs.renew(worker="host/1", run_ids=[run.pk], now=NOW)
+    said = [query["sql"] for query in queries]
+    limit = next(n for n, sql in enumerate(said) if "idle_in_transaction_session_timeout" in sql)
+    assert "FOR NO KEY UPDATE" in said[limit + 1]

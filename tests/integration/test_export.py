@@ -56,10 +56,13 @@ VALUES: dict[str, Any] = {
     "retries": 4,
     "retry_delay": timedelta(seconds=90),
     "retry_delay_max": timedelta(hours=7),
+    "retry_on": ("requests.exceptions.Timeout", "OSError", 75),
     "rerun_if_lost": True,
+    "memory_limit": 3 * 2**29,
     "pause_after": 5,
     "circuit": "payments",
     "locks": ("db", "disk"),
+    "locks_until_next_fire": True,
     "notify_on_success": True,
     "notify_still_failing": True,
     "recipients": ("ann@example.org",),
@@ -68,12 +71,21 @@ VALUES: dict[str, Any] = {
         FollowUpRule(follower="feed", on="success"),
         FollowUpRule(follower="milk", on="failure"),
         FollowUpRule(follower="shear", on="any"),
+        FollowUpRule(follower="wash", on="success", join=True),
+        FollowUpRule(follower="weigh", on="success", join=True),
     ),
     "keyed": True,
     "internal": True,
 }
 # Not said by a keyword of its own: what it is, hooks, and rules written at the other end.
-APART = {"name", "kind", "declared_in", "task", "command", "should_run", "follow_ups"}
+HOOKS = {"should_run", "ready", "status"}
+APART = {"name", "kind", "declared_in", "task", "command", "follow_ups", *HOOKS}
+
+
+@pytest.fixture(autouse=True)
+def no_jobs(db: None) -> None:
+    """Begin without the jobs that the code declares, which the migration has synced."""
+    Job.objects.all().delete()
 
 
 @pytest.fixture
@@ -87,9 +99,17 @@ def pasted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
 
 
 def make_others() -> None:
-    for name in ("feed", "milk", "shear"):
+    """Those that `work` follows; the two that it waits for come of one run."""
+    feed = (FollowUpRule(follower="feed"),)
+    leaders = {"feed": (), "milk": (), "shear": (), "wash": feed, "weigh": feed}
+    for name, after in leaders.items():
         registry._by_name[name] = Declaration(
-            name=name, kind="task", declared_in="function", task=f"farm.{name}", schedule=Manual()
+            name=name,
+            kind="task",
+            declared_in="function",
+            task=f"farm.{name}",
+            schedule=Manual(),
+            after=after,
         )
 
 
@@ -317,11 +337,13 @@ def test_what_code_cannot_say_is_a_comment(code) -> None:
 
 
 def test_hooks_and_what_only_the_admin_says_are_told(code) -> None:
-    deploy(function(should_run=lambda: True))
+    deploy(function(**{hook: lambda: True for hook in HOOKS}))
     Job.objects.filter(name="work").update(lock_resource=False)
     (told,) = jobs("export", "--job", "work", "--json").document()["jobs"]
     assert told["notes"] == [
         "should_run stays as it is in the code",
+        "ready stays as it is in the code",
+        "status stays as it is in the code",
         "lock_resource is off, which only the admin can say",
     ]
     for note in told["notes"]:

@@ -243,23 +243,6 @@ def test_a_lock_that_was_given_up_while_the_gate_said_no_wakes_the_waiter_at_the
     assert Run.objects.to_publish(NOW + SECOND).get() == waiter
 
 
-def test_who_moves_to_another_line_lets_the_next_of_its_old_line_go_on() -> None:
-    first = locked("a")
-    begun = begin(first)
-    both, single = locked("a", "b"), locked("a")
-    assert begin(both) is None
-    assert begin(single, NOW + SECOND) is None
-    holder_of_b = locked("b")
-    assert begin(holder_of_b)
-    assert begun is not None
-    done = runs.Result(state=State.SUCCEEDED)
-    runs.finish(first.pk, 1, token=begun.token, result=done, now=NOW + 2 * SECOND)
-    assert begin(both, NOW + 3 * SECOND) is None
-    both.refresh_from_db()
-    single.refresh_from_db()
-    assert (both.waiting_for, single.publish_at) == ("b", NOW + 3 * SECOND)
-
-
 def test_cancelling_who_was_woken_wakes_the_next_in_line() -> None:
     first, second, third = locked("a"), locked("a"), locked("a")
     begun = begin(first)

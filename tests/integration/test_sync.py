@@ -197,6 +197,10 @@ def follows(*names: str, on: Any = "success") -> tuple[FollowUpRule, ...]:
     return tuple(FollowUpRule(follower=name, on=on) for name in names)
 
 
+def together(*names: str) -> tuple[FollowUpRule, ...]:
+    return tuple(FollowUpRule(follower=name, join=True) for name in names)
+
+
 def test_follow_ups_are_made_from_both_ends(code):
     code("first", follow_ups=follows("second", on="any"))
     code("second")
@@ -244,6 +248,60 @@ def test_a_cycle_through_an_admins_rule_is_refused_too(code):
     code("a", follow_ups=follows("b"))
     (problem,) = sync.sync(now=NOW).problems
     assert "a -> b -> a" in problem
+
+
+def test_a_join_is_made_of_all_that_it_names(code):
+    code("first")
+    code("left", after=follows("first"))
+    code("right", after=follows("first"))
+    code("last", after=together("left", "right"))
+    assert sync.sync(now=NOW).problems == []
+    joined = FollowUp.objects.filter(follower__name="last", join=True, declared=True)
+    assert set(joined.values_list("job__name", flat=True)) == {"left", "right"}
+    code("last", after=follows("left"))
+    assert sync.sync(now=NOW).problems == []
+    [rule] = FollowUp.objects.filter(follower__name="last")
+    assert (rule.job.name, rule.join) == ("left", False)
+
+
+def test_a_rule_alone_becomes_one_of_a_join(code):
+    code("first")
+    code("second", after=follows("first"))
+    before = sync.declarations_hash()
+    sync.sync(now=NOW)
+    code("second", after=together("first"))
+    assert sync.declarations_hash() != before, "beats of both deploys must not pass for the same"
+    sync.sync(now=NOW)
+    assert FollowUp.objects.get(follower__name="second").join
+
+
+def test_a_pair_that_is_both_alone_and_joined_is_told_and_left_as_it_is(code):
+    code("first")
+    code("second", after=together("first"))
+    sync.sync(now=NOW)
+    code("first", follow_ups=follows("second", on="any"))
+    (problem,) = sync.sync(now=NOW).problems
+    assert "'second' follows 'first' both alone and by after_all" in problem
+    assert FollowUp.objects.get(follower__name="second").join
+
+
+def test_a_cycle_through_a_join_is_refused(code):
+    code("a", after=together("c"))
+    code("b", after=follows("a"))
+    code("c", after=together("b"))
+    (problem,) = sync.sync(now=NOW).problems
+    assert "would follow itself" in problem
+
+
+def test_jobs_that_no_single_run_leads_to_are_told_as_a_vain_join(code):
+    code("left")
+    code("right")
+    code("last", after=together("left", "right"))
+    (problem,) = sync.sync(now=NOW).problems
+    assert "'last' waits for all of 'left', 'right'" in problem
+    assert "let one of them follow the others" in problem
+    code("right", after=follows("left", on="any"))
+    assert sync.sync(now=NOW).problems == []
 
 
 # --- when -----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,13 @@ def hold(until: str) -> None:
 
 
 @job()
+def take_a_while(seconds: float) -> None:
+    """Take a while."""
+    with telling():
+        time.sleep(seconds)
+
+
+@job()
 def fail_while(broken: str) -> None:
     """Fail as long as the file `broken` exists."""
     with telling():
@@ -52,3 +59,13 @@ def plain(self: Task[Any, Any], name: str = "") -> None:
     """Know nothing of Beatkeeper, as the tasks that other people's rows call."""
     with oracle.telling(run=str(self.request.id), job=name, scheduled_at="", attempt=1, token=0):
         pass
+
+
+@shared_task
+def deaf(seconds: float) -> None:
+    """Catch whatever is raised, a soft limit as well, and go on."""
+    with telling():
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with suppress(Exception):
+                time.sleep(0.1)

@@ -12,13 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 ENVIRONMENT = "JOBS_TEST_ORACLE"
 
 
+class Facts(TypedDict):
+    run: str
+    job: str
+    scheduled_at: str
+    attempt: int
+    token: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    event: str  # "start" or "end"
+    event: str  # "start", "end" or, from a job that says so now and then, "alive"
     run: str
     job: str
     scheduled_at: str
@@ -61,6 +70,23 @@ def telling(*, run: str, job: str, scheduled_at: str, attempt: int, token: int) 
     write("start", **told, attempt=attempt, token=token)
     yield
     write("end", **told, attempt=attempt, token=token)
+
+
+@contextmanager
+def telling_of_environment(job: str = "") -> Iterator[None]:
+    """As `telling`, in a process that knows its run, and its job's name, by its environment."""
+    with telling(**facts(job)):
+        yield
+
+
+def facts(job: str = "") -> Facts:
+    return {
+        "run": os.environ["RUN_ID"],
+        "job": job or os.environ["JOB"],
+        "scheduled_at": os.environ["SCHEDULED_AT"],
+        "attempt": int(os.environ["ATTEMPT"]),
+        "token": int(os.environ["FENCING_TOKEN"]),
+    }
 
 
 def read(path: Path) -> list[Line]:

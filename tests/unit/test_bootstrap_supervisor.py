@@ -134,11 +134,13 @@ def test_a_procfile_is_read_in_its_order_without_comments(tmp_path: Path) -> Non
 def test_services_stop_one_after_the_other_the_broker_last(
     start: Start, number: signal.Signals
 ) -> None:
-    running = start(broker="well", flower="well", worker="well", web="well", beat="well")
+    running = start(
+        **dict.fromkeys(("broker", "flower", "worker", "services", "web", "beat"), "well")
+    )
     running.process.send_signal(number)
     assert running.process.wait(timeout=10) == 0
     said = running.found(r"(?:Stopping \w+|\w+ has stopped)")
-    order = ("beat", "web", "worker", "flower", "broker")
+    order = ("beat", "web", "services", "worker", "flower", "broker")
     assert said == [text for name in order for text in (f"Stopping {name}", f"{name} has stopped")]
     running.wait_until_nothing_is_left()
 

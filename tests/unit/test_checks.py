@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_misspelt_setting_is_named_with_the_right_spelling():
         ("JOBS_TICK", "1s", "timedelta"),
         ("JOBS_CLAIM_BATCH", True, "int"),
         ("JOBS_NOTIFY", "ann@example.org", "list of str"),
-        ("JOBS_RECORD_FOREIGN_TASKS", "no", "bool"),
+        ("JOBS_RECORD_FOREIGN_TASKS", "no", "list of str"),
     ],
 )
 def test_a_setting_of_the_wrong_type_is_refused(name: str, value: object, kind: str):
@@ -50,6 +51,13 @@ def test_a_setting_of_the_wrong_type_is_refused(name: str, value: object, kind: 
     assert name in found.msg
     assert kind in found.msg
     assert name in str(found.hint)
+
+
+def test_all_foreign_tasks_are_asked_for_by_a_pattern():
+    with override_settings(JOBS_RECORD_FOREIGN_TASKS=True):
+        (found,) = checks.check_settings(None)
+    assert found.id == "scheduling.E001"
+    assert '("*",)' in str(found.hint)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +120,28 @@ def test_a_circuit_that_looks_misspelt_is_told(monkeypatch):
     assert '"payments"' in str(found.hint)
 
 
+@override_settings(JOBS_SEATS={"api": 0, "web": 1000, "all": 1001})
+def test_a_lock_has_between_one_and_a_thousand_seats() -> None:
+    found = checks.check_settings(None)
+    assert [each.id for each in found] == ["scheduling.E002"] * 2
+    assert "'api' 0" in found[0].msg
+    assert "'all' 1001" in found[1].msg
+
+
+def test_a_status_that_nobody_asks_is_told() -> None:
+    with_hook = Declaration(
+        name="feed",
+        kind="task",
+        declared_in="function",
+        schedule=Manual(),
+        task="x",
+        status=lambda: True,
+    )
+    (found,) = checks._unasked([with_hook])
+    assert found.id == "scheduling.W013"
+    assert list(checks._unasked([replace(with_hook, circuit="feeds")])) == []
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("days", "words"),
@@ -142,6 +172,7 @@ def test_a_calendar_that_leaves_out_nothing_is_told(days: str, words: list[str])
         ("task_serializer", "pickle", "scheduling.W002"),
         ("accept_content", ["json", "pickle"], "scheduling.W002"),
         ("worker_prefetch_multiplier", 4, "scheduling.W003"),
+        ("worker_disable_prefetch", False, "scheduling.W003"),
         ("broker_transport_options", {"visibility_timeout": 60}, "scheduling.W004"),
         (
             "beat_scheduler",

@@ -9,13 +9,22 @@ import pytest
 from celery.exceptions import Retry, SoftTimeLimitExceeded
 from django.core.management import CommandError
 
-from scheduling.limits import Limits
 from scheduling.models import Job, Outcome, Run, State, Target
 from scheduling.runs import Result, Started
 from workers import commands, results
-from workers.child import Cut, Ended
+from workers.orders import Cut, Ended, Order
 from workers.output import HeadTail
 
+ORDER = Order(
+    words=["report"],
+    file="/bin/report",
+    environ={},
+    folder="/",
+    soft=2.7,
+    hard=3,
+    grace=10,
+    memory=5_000_000,
+)
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
@@ -40,25 +49,26 @@ def test_a_call_becomes_a_command_line(
 
 
 def started() -> Started:
-    job = Job(name="report", kind="command", command="report")
+    job = Job(name="report", kind="command", command="report", internal=False)
     target = Target(job=job, key="north")
     run = Run(id=uuid4(), job=job, target=target, scheduled_at=NOW, attempt=2, token=7)
     return Started(run=run, job=job, target=target, token=7, args=[], kwargs={})
 
 
-def test_an_external_command_sees_its_run_and_the_allowed_part_of_the_environment() -> None:
-    mine = started()
+def test_an_external_command_sees_the_allowed_part_of_the_environment() -> None:
     seen = commands.environment(
-        {"PATH": "/bin", "DATABASE_URL": "db", "LC_ALL": "C", "AWS_SECRET_KEY": "x"}, mine
+        {"PATH": "/bin", "DATABASE_URL": "db", "LC_ALL": "C", "AWS_SECRET_KEY": "x"}
     )
     assert seen["PATH"] == "/bin"
     assert seen["DATABASE_URL"] == "db"
     assert seen["LC_ALL"] == "C"
     assert "AWS_SECRET_KEY" not in seen
-    assert {
-        name: seen[name]
-        for name in ("RUN_ID", "SCHEDULED_AT", "ATTEMPT", "FENCING_TOKEN", "JOB", "KEY")
-    } == {
+
+
+def test_an_external_command_is_told_of_its_run() -> None:
+    mine = started()
+    seen = commands.order_of(mine, [], {}).environ
+    assert {name: seen[name] for name in commands.facts(mine)} == {
         "RUN_ID": str(mine.run.id),
         "SCHEDULED_AT": "2026-01-05T12:00:00+00:00",
         "ATTEMPT": "2",
@@ -70,7 +80,22 @@ def test_an_external_command_sees_its_run_and_the_allowed_part_of_the_environmen
 
 def test_a_setting_lets_further_variables_through(settings: Any) -> None:
     settings.JOBS_COMMAND_ENVIRONMENT = ("AWS_*",)
-    assert commands.environment({"AWS_REGION": "eu"}, started())["AWS_REGION"] == "eu"
+    assert commands.environment({"AWS_REGION": "eu"})["AWS_REGION"] == "eu"
+
+
+def test_limits_and_user_of_an_order(settings: Any) -> None:
+    settings.JOBS_RUN_AS = "jobs"
+    settings.JOBS_MEMORY_LIMIT = 10**9
+    mine = started()
+    order = commands.order_of(mine, ["x"], {"day": "mon"})
+    assert (order.soft, order.hard, order.grace) == (108, 120, 10)
+    assert (order.memory, order.user) == (10**9, "jobs")
+    assert order.call == ["report", "--day=mon", "x"]
+    assert order.words[-3:] == order.call
+    mine.job.memory_limit = 10**6
+    mine.job.hard_limit = timedelta(hours=1)
+    order = commands.order_of(mine, [], {})
+    assert (order.memory, order.hard) == (10**6, 3600)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +109,10 @@ def test_a_setting_lets_further_variables_through(settings: Any) -> None:
         (0, Cut.SOFT_LIMIT, "failed", "soft_limit", "soft limit of 2.7 s"),
         (-9, Cut.HARD_LIMIT, "failed", "hard_limit", "hard limit of 3 s"),
         (0, Cut.STOPPED, "failed", "cancelled", "Stopped"),
+        (-9, Cut.TERMINATED, "failed", "terminated", "Killed"),
+        (-9, Cut.MEMORY, "failed", "memory", "memory limit of 5,000,000 bytes"),
+        (-9, Cut.LEASE, "failed", "lost", "did not renew its lease"),
+        (-9, Cut.LOST, "failed", "lost", "with its shepherd"),
     ],
 )
 def test_how_a_process_ended_says_how_the_run_ended(
@@ -91,11 +120,22 @@ def test_how_a_process_ended_says_how_the_run_ended(
 ) -> None:
     output = HeadTail(100, 10)
     output.write(b"x")
-    limits = Limits(soft=timedelta(seconds=2.7), hard=timedelta(seconds=3))
-    result = commands.result_of(Ended(exit_code=exit_code, cut=cut), limits, output)
+    result = commands.result_of(Ended(exit_code=exit_code, cut=cut), ORDER, output)
     assert (result.state, result.reason, result.exit_code) == (state, reason, exit_code)
     assert said in result.error
     assert (result.output, result.output_bytes) == ("x", 1)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "cut", "reason"), [(0, None, "killed"), (-9, Cut.HARD_LIMIT, "hard_limit")]
+)
+def test_processes_that_cannot_be_killed_are_told(
+    exit_code: int, cut: Cut | None, reason: str
+) -> None:
+    ended = Ended(exit_code=exit_code, cut=cut, left=2)
+    result = commands.result_of(ended, ORDER, HeadTail(100, 10))
+    assert (result.state, result.reason) == ("failed", reason)
+    assert "2 of its processes could not be killed" in result.error
 
 
 @pytest.mark.parametrize(
@@ -145,6 +185,8 @@ def test_a_traceback_is_kept_from_its_end_and_without_values() -> None:
         ((NOW + timedelta(minutes=1)).replace(tzinfo=None), 60),
         (NOW - timedelta(minutes=1), 0),
         (None, 0),
+        (float("nan"), 0),
+        (1e12, 3650 * 86_400),
     ],
 )
 def test_celerys_wish_for_a_retry_becomes_a_span(when: Any, wait: float) -> None:

@@ -33,7 +33,7 @@ KEYS = {
 def test_it_names_every_process() -> None:
     assert set(SERVICES) == {
         *("postgres", "valkey", "migrate"),
-        *("web", "beat", "worker", "flower"),
+        *("web", "beat", "worker", "services", "flower"),
     }
 
 
@@ -54,7 +54,7 @@ def test_every_lasting_service_has_a_health_check_and_restarts(name: str) -> Non
     assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
 
 
-@pytest.mark.parametrize("name", ["web", "beat", "worker", "flower"])
+@pytest.mark.parametrize("name", ["web", "beat", "worker", "services", "flower"])
 def test_nothing_of_ours_starts_before_the_migrations(name: str) -> None:
     assert SERVICES[name]["depends_on"]["migrate"] == {
         "condition": "service_completed_successfully"

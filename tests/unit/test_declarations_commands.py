@@ -80,6 +80,23 @@ def test_should_run_is_called_as_declared():
     assert hook() is True
 
 
+def test_a_command_says_whether_it_is_ready_and_how_it_is():
+    class ScheduledJob:
+        @staticmethod
+        def ready() -> bool:
+            return False
+
+        @classmethod
+        def status(cls) -> str:
+            return cls.__name__
+
+    command = type("Command", (BaseCommand,), {"help": "Work", "ScheduledJob": ScheduledJob})
+    declared = declaration_of("work", command)
+    assert declared.ready is not None
+    assert declared.status is not None
+    assert (declared.ready(), declared.status()) == (False, "ScheduledJob")
+
+
 def test_a_command_says_when_and_how_as_a_function_does():
     later = datetime(2027, 1, 1, tzinfo=UTC)
     declared = declare(
@@ -96,6 +113,11 @@ def test_a_command_says_when_and_how_as_a_function_does():
         circuit="payments",
         scheduled_at="as_of",
         ping_url="https://hc.example.org/x",
+        retry_on=[OSError, 75],
+        memory_limit="1G",
+        locks="ledger",
+        locks_until_next_fire=True,
+        after_all=["feed", "milk"],
     )
     assert (declared.calendar, declared.circuit) == ("holidays", "payments")
     assert (declared.clock_change, declared.overlap) == (ClockChange.RUNNING, Overlap.CANCEL)
@@ -104,6 +126,12 @@ def test_a_command_says_when_and_how_as_a_function_does():
     assert (declared.runs, declared.queue_limit, declared.pause_after) == (3, 4, 5)
     assert declared.scheduled_at_argument == "as_of"
     assert declared.ping_url == "https://hc.example.org/x"
+    assert (declared.retry_on, declared.memory_limit) == (("OSError", 75), 2**30)
+    assert (declared.locks, declared.locks_until_next_fire) == (("ledger",), True)
+    assert [(rule.follower, rule.on, rule.join) for rule in declared.after] == [
+        ("feed", "success", True),
+        ("milk", "success", True),
+    ]
 
 
 def test_attributes_may_be_inherited():
@@ -160,6 +188,11 @@ def test_attributes_may_be_inherited():
         ({"should_run": lambda self: True}, ["should_run", "staticmethod or classmethod"]),
         ({"kwargs": {"day": object}}, ["kwargs"]),
         ({"should_run": True}, ["should_run is True"]),
+        ({"ready": lambda self: True}, ["ready", "staticmethod or classmethod"]),
+        ({"status": True}, ["status is True"]),
+        ({"retry_on": "an error"}, ["retry_on has 'an error'"]),
+        ({"memory_limit": "much"}, ["memory_limit is 'much'"]),
+        ({"lock_until_next_fire": True}, ["'locks_until_next_fire'"]),
     ],
 )
 def test_a_wrong_declaration_is_named(attributes: dict[str, object], words: list[str]):

@@ -53,6 +53,35 @@ def test_a_circuit_and_its_limits(declared: Registry) -> None:
     assert (found.circuit, found.queue_limit, found.pause_after) == ("payments", 12, 3)
 
 
+def test_which_failures_are_retried(declared: Registry) -> None:
+    load(example("fetch_orders"))
+    found = declared["fetch_orders"]
+    assert (found.retries, found.rerun_if_lost) == (3, True)
+    assert found.retry_on == ("ConnectionError", "requests.exceptions.Timeout")
+    command = declaration_of("render", load(example("memory_limit"))["Command"])
+    assert (command.memory_limit, command.retry_on) == (2 * 2**30, (75,))
+
+
+def test_hooks(declared: Registry) -> None:
+    load(example("import_files"))
+    found = declared["import_files"]
+    assert found.ready is not None
+    assert found.ready() is False
+    assert found.should_run is not None
+    assert found.circuit == "imports"
+
+
+def test_a_job_after_all_of_several(declared: Registry) -> None:
+    load(example("report_the_day"))
+    after = {each.name: [(rule.follower, rule.join) for rule in each.after] for each in declared}
+    assert after == {
+        "open_day": [],
+        "import_prices": [("open_day", False)],
+        "import_stock": [("open_day", False)],
+        "report_the_day": [("import_prices", True), ("import_stock", True)],
+    }
+
+
 def test_an_export_can_be_pasted(declared: Registry) -> None:
     load(example("overridden by ann"))
     assert str(declared["fetch_rates"].schedule) == "every 5m"

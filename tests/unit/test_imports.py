@@ -35,12 +35,16 @@ OPEN_TO_WORKERS = {
             "lateness",
             "limits",
             "ping_urls",
+            "channels",
+            "recipients",
             "registry",
             "outbox",
+            "pools",
             "cadence",
             "clock",
             "context",
             "redis",
+            "services",
         )
     ),
 }
@@ -49,6 +53,7 @@ ONLY = {
     "redis": ("scheduling.redis", "workers.locks"),
     "django_celery_beat": ("scheduling.declarations", "scheduling.admin"),
     "celery.beat": ("scheduling.beat",),
+    "apprise": ("scheduling.channels", "workers.notifications.sending"),
     "config": ("config",),
 }
 # Loaded without Django's settings; `cadence` and `selection` join them when they exist.
@@ -65,7 +70,10 @@ PURE = (
     "declared_keywords",
     "declared_values",
     "ping_urls",
+    "recipients",
     "context",
+    "graphs",
+    "sizes",
     "spans",
     "zones",
     "shadow_report",

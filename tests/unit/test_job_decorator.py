@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from scheduling import ClockChange, Cron, Every, Times, declarations, job
 from scheduling.errors import InvalidDeclaration
-from scheduling.registry import Registry
+from scheduling.registry import FollowUpRule, Registry
 
 MINUTE = timedelta(minutes=1)
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
@@ -44,6 +44,10 @@ def declare(*args: Any, **kwargs: Any) -> Callable[..., Any]:
     return work
 
 
+def hook() -> bool:
+    return True
+
+
 def refusal(call: Callable[[], object]) -> str:
     with pytest.raises(InvalidDeclaration) as refused:
         call()
@@ -54,6 +58,7 @@ def refusal(call: Callable[[], object]) -> str:
     ("schedule", "text"),
     [
         (None, "manual"),
+        ("always", "always"),
         ("every 5m", "every 5m"),
         ("0 3 * * *", "cron 0 3 * * *"),
         (timedelta(minutes=5), "every 5m"),
@@ -79,7 +84,6 @@ def test_a_schedule_comes_in_three_forms(declared: Registry, schedule: Any, text
         time(3),
         b"every 5m",
         celery.crontab(minute=5),
-        "always",
     ],
     ids=repr,
 )
@@ -128,6 +132,20 @@ def test_one_name_stands_for_a_list_of_one(declared: Registry) -> None:
         ({"kwargs": {"night": 1}}, ["'night'", "kwargs"]),
         ({"scheduled_at": "night"}, ["'night'", "scheduled_at"]),
         ({"scheduled_at": 5}, ["scheduled_at is 5"]),
+        ({"retry_on": "no error"}, ["retry_on has 'no error'", "exit codes from 1 to 255"]),
+        ({"retry_on": [OSError, 0]}, ["retry_on has 0"]),
+        ({"retry_on": [256]}, ["retry_on has 256"]),
+        ({"retry_on": [True]}, ["retry_on has True"]),
+        ({"retry_on": [int]}, ["retry_on has <class 'int'>"]),
+        ({"memory_limit": "512"}, ["memory_limit is '512'", "'512M'"]),
+        ({"memory_limit": "1.5G"}, ["memory_limit is '1.5G'"]),
+        ({"memory_limit": "16383K"}, ["memory_limit is '16383K'", "at least 16M"]),
+        ({"memory_limit": 2**63}, ["memory_limit is 9223372036854775808"]),
+        ({"memory_limit": True}, ["memory_limit is True"]),
+        ({"locks_until_next_fire": 1}, ["locks_until_next_fire is 1"]),
+        ({"ready": True}, ["ready is True"]),
+        ({"status": lambda self: True}, ["status", "without arguments"]),
+        ({"after_all": [1]}, ["after_all is [1]"]),
         ({"should_run": True}, ["should_run is True"]),
         ({"should_run": lambda self: True}, ["should_run", "without arguments"]),
         ({"scheduled_at": "--as-of"}, ["scheduled_at is '--as-of'", "'as_of'"]),
@@ -186,6 +204,29 @@ def test_a_wrong_keyword_is_named(
         ({"ends_at": LATER}, "ends_at", LATER),
         ({"queue_limit": 3}, "queue_limit", 3),
         ({"pause_after": 5}, "pause_after", 5),
+        ({"retry_on": None}, "retry_on", ()),
+        ({"retry_on": OSError}, "retry_on", ("OSError",)),
+        (
+            {"retry_on": [InvalidDeclaration, "requests.Timeout", 75]},
+            "retry_on",
+            ("scheduling.errors.InvalidDeclaration", "requests.Timeout", 75),
+        ),
+        ({"memory_limit": None}, "memory_limit", None),
+        ({"memory_limit": 2**24}, "memory_limit", 2**24),
+        ({"memory_limit": "512M"}, "memory_limit", 2**29),
+        ({"memory_limit": "2G"}, "memory_limit", 2**31),
+        ({"locks_until_next_fire": True}, "locks_until_next_fire", True),
+        ({"ready": hook, "status": print}, "ready", hook),
+        ({"ready": hook, "status": print}, "status", print),
+        (
+            {"after": "a", "after_all": ["b", "c"]},
+            "after",
+            (
+                FollowUpRule(follower="a"),
+                FollowUpRule(follower="b", join=True),
+                FollowUpRule(follower="c", join=True),
+            ),
+        ),
         ({"runs": 2}, "runs", 2),
         ({"overlap": "terminate"}, "overlap", "terminate"),
         ({"args": ("monday",)}, "args", ("monday",)),

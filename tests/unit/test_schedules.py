@@ -227,11 +227,15 @@ def test_a_schedule_with_fire_times_is_anchored(schedule: Schedule) -> None:
     assert schedule.is_anchored
 
 
-@pytest.mark.parametrize("schedule", [Adaptive(), Always()])
-def test_a_kind_that_no_beat_fires_is_not_supported(schedule: Schedule) -> None:
+def test_a_kind_that_no_beat_fires_is_not_supported() -> None:
     with pytest.raises(InvalidSchedule, match="choose cron, every"):
-        require_supported(schedule)
+        require_supported(Adaptive())
     assert require_supported(Manual()) == Manual()
+    assert require_supported(Always()) == Always()
+
+
+def test_what_always_runs_is_due_as_soon_as_it_has_ended() -> None:
+    assert Always().after_end(at("2024-01-01")) == at("2024-01-01")
 
 
 def test_a_kind_without_words_does_not_make_them_up() -> None:

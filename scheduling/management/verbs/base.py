@@ -75,6 +75,22 @@ def count(text: str) -> int:
     raise ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
 
 
+def add_reason(parser: ArgumentParser, *, help: str, longest: int = 300) -> None:
+    """Add `--reason`: one line, as it stands in logs, mails and banners."""
+
+    def reason(text: str) -> str:
+        text = text.strip()
+        if not text.isprintable():
+            raise ArgumentTypeError(
+                f"{text[:40]!r} has a character that cannot be seen; write one line"
+            )
+        if len(text) > longest:
+            raise ArgumentTypeError(f"it has {len(text)} characters; at most {longest} are kept")
+        return text
+
+    parser.add_argument("--reason", default="", type=reason, metavar="TEXT", help=help)
+
+
 def nothing(parser: ArgumentParser) -> None:
     """Add no arguments."""
 
@@ -121,11 +137,18 @@ def iso(time: datetime | None) -> str | None:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Lay out columns; the last one may be as wide as it likes."""
-    lines = [head, *([str(cell) for cell in row] for row in rows)]
+    lines = [head, *([visible(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
+    )
+
+
+def visible(cell: object) -> str:
+    """Keep it in its cell: strangers name queues and keys, and a terminal obeys what it is told."""
+    return "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(cell)
     )
 
 

@@ -14,6 +14,7 @@ from scheduling.management.verbs.base import (
     BadInput,
     Say,
     Verb,
+    add_reason,
     find_job,
     moment,
     operator,
@@ -33,7 +34,7 @@ def scope_arguments(parser: ArgumentParser) -> None:
 
 def pause_arguments(parser: ArgumentParser) -> None:
     scope_arguments(parser)
-    parser.add_argument("--reason", default="", help="shown wherever the pause is")
+    add_reason(parser, help="shown wherever the pause is")
     parser.add_argument("--until", type=moment, metavar="ISO", help="default: until resumed")
 
 
@@ -87,8 +88,6 @@ def pause(options: Namespace, say: Say) -> Answer:
     now = clock.now()
     if options.until is not None and options.until <= now:
         raise BadInput(f"--until {options.until.isoformat()} has passed; give a time to come")
-    if len(options.reason) > 300:
-        raise BadInput(f"--reason has {len(options.reason)} characters; at most 300 are kept")
     found = scopes(options)
     changed = sum(
         runs.pause(scope, by=operator(), reason=options.reason, until=options.until, now=now)

@@ -11,6 +11,7 @@ from scheduling.ledger import jobs_as_dicts
 from scheduling.management.verbs.base import Answer, Say, Verb, brief, find_job, table
 from scheduling.models import FollowUp, Job
 from scheduling.models.base import Pausable
+from scheduling.sizes import format_size
 
 
 def list_arguments(parser: ArgumentParser) -> None:
@@ -62,6 +63,9 @@ def show(options: Namespace, say: Say) -> Answer:
         "next fire": when(row["next_fire_at"]),
         "last run": f"{last['state']} {when(last['scheduled_at'])} {last['id']}" if last else "-",
         "targets": row["targets"],
+        "locks": locks(job),
+        "retries": retries(job),
+        "memory": format_size(job.memory_limit) if job.memory_limit else "",
         "follow-ups": follow_ups(job),
         "set by hand": ", ".join(sorted(job.overrides)),
         "retired": brief(job.retired_at) if job.retired_at else "",
@@ -78,9 +82,25 @@ def pause_in_words(scope: Pausable) -> str:
     return f"by {scope.paused_by or '-'} since {brief(scope.paused_at)}{until}{reason}"
 
 
+def locks(job: Job) -> str:
+    """Those that all of its runs hold; a target's resource comes to them."""
+    until = " until the next fire" if job.locks_until_next_fire else ""
+    return f"{', '.join(job.locks) or 'resources only'}{until}" if job.locks or until else ""
+
+
+def retries(job: Job) -> str:
+    if not job.retries:
+        return ""
+    on = f" on {', '.join(map(str, job.retry_on))}" if job.retry_on else ""
+    return f"{job.retries}{on}"
+
+
 def follow_ups(job: Job) -> str:
     rules = FollowUp.objects.filter(job=job).select_related("follower").order_by("follower__name")
-    return ", ".join(f"{rule.follower.name} on {rule.get_on_display()}" for rule in rules)
+    return ", ".join(
+        f"{rule.follower.name} on {rule.get_on_display()}{' with others' if rule.join else ''}"
+        for rule in rules
+    )
 
 
 VERBS = (

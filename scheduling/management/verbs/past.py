@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from scheduling import clock
 from scheduling.errors import UnknownJob
-from scheduling.explanations import explanation, rounded
+from scheduling.explanations import rounded
 from scheduling.ledger import foreign_runs, history, run_as_dict
 from scheduling.management.verbs.base import (
     Answer,
@@ -23,6 +23,7 @@ from scheduling.management.verbs.base import (
     table,
     unknown_job,
 )
+from scheduling.management.verbs.following import Follower
 from scheduling.models import Job, Run
 from scheduling.why import Account, Finding, finding_as_dict, why
 
@@ -68,15 +69,12 @@ def find_job_or_task(name: str) -> Job | str:
 
 
 def follow(job: Job | str, options: Namespace, say: Say) -> None:
-    """Say each run once in each state it is seen in, oldest first."""
-    seen: dict[object, tuple[str, str, int]] = {}
+    """Say each run once in each state it is seen in, oldest first, and what it writes."""
+    follower = Follower(say)
     while True:
         try:
-            for run in reversed(history(job, key=options.key, limit=options.limit)):
-                stage = (run.state, run.reason, run.attempt)
-                if seen.get(run.pk) != stage:
-                    seen[run.pk] = stage
-                    say(explanation(run, clock.now()))
+            rows = history(job, key=options.key, limit=options.limit, with_output=False)
+            follower.look(rows[::-1])
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from celery.app.trace import build_tracer
 
 from config.celery import app
 from scheduling.models import Run
-from workers import lease, locks, task
+from tests.integration.workers.externals import ROOT, Runner
+from workers import lease, locks, task, warm
 
 HOST = "tester@here"
 
@@ -45,6 +48,29 @@ def send(name: str, *args: Any, task_id: str, **headers: Any) -> None:
     trace = build_tracer(name, guarded, app=app)
     request = {"id": task_id, "hostname": HOST, "delivery_info": {}, **headers}
     trace(task_id, list(args), {}, request)
+
+
+@pytest.fixture(scope="session")
+def warm_door() -> Iterator[warm.Door]:
+    """A warm process for this one; started by the first run that asks for it."""
+    # These three are what Django and our settings have put there.
+    given = os.environ.keys() - {"TZ", "JOBS_VAR", "FLOWER_CONF"}
+    door = warm.Door(lambda: {name: os.environ[name] for name in given}, ROOT)
+    yield door
+    door.close()
+
+
+@pytest.fixture(params=["fresh", "warm"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How shepherds are started."""
+    if request.param == "warm":
+        monkeypatch.setattr(warm, "_door", request.getfixturevalue("warm_door"))
+    return str(request.param)
+
+
+@pytest.fixture
+def runner(way: str, tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
 
 
 @pytest.fixture

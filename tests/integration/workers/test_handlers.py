@@ -16,8 +16,6 @@ from config.celery import app
 from scheduling import clock
 from scheduling.models import Reason, Run, State
 from tests.factories import make_job, make_run, make_target
-from tests.integration.workers import tasks
-from tests.integration.workers.conftest import send
 from workers import handlers
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -146,20 +144,3 @@ def test_an_error_in_a_handler_is_logged_and_goes_no_further(
     context = Context(jobs_run=[str(uuid4()), 1])
     handlers.revoked(request=context, terminated=False, signum=None, expired=False)
     assert "revoked failed" in caplog.text
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_other_peoples_tasks_get_a_history_when_asked_for(settings: Any, fails: bool) -> None:
-    settings.JOBS_RECORD_FOREIGN_TASKS = True
-    tasks.act[:] = [lambda: 1 / 0] if fails else []
-    task_id = str(uuid4())
-    send(f"{tasks.PATH}.remember", task_id=task_id)
-    run = Run.objects.get()
-    assert (str(run.pk), run.cause, run.name) == (task_id, "foreign", f"{tasks.PATH}.remember")
-    assert run.state == (State.FAILED if fails else State.SUCCEEDED)
-    assert run.error == ("ZeroDivisionError: division by zero" if fails else "")
-
-
-def test_they_get_none_otherwise_and_our_own_never() -> None:
-    send(f"{tasks.PATH}.remember", task_id=str(uuid4()))
-    assert not Run.objects.exists()

@@ -1,47 +1,29 @@
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core import mail
 
 from scheduling import clock
-from scheduling.models import Notification, Run, State
-from scheduling.models.system import Event
-from tests.factories import NOW, make_job, make_run, make_target
+from scheduling.models import Circuit, Event, Job, Notification, Resource
+from tests.factories import NOW, make_job
+from tests.integration.workers.receiver import failed_run, notify
 from workers import notifications
+from workers.notifications import delivery, sending
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def addresses(settings: Any) -> None:
+def addresses(settings: Any) -> Iterator[None]:
     settings.JOBS_NOTIFY = ["ops@example.org"]
-
-
-def failed_run(name: str = "books", key: str = "", **fields: Any) -> Run:
-    target = make_target(make_job(name), key, failing_since=NOW - timedelta(hours=1))
-    values: dict[str, Any] = {
-        "state": State.FAILED,
-        "reason": "error",
-        "ended_at": NOW,
-        "error": "Traceback\n  ...\nKeyError: 'gone'\n",
-        "output": "".join(f"line {n}\n" for n in range(30)),
-    }
-    return make_run(target, **values | fields)
-
-
-def notify(run: Run | None = None, **fields: Any) -> Notification:
-    values: dict[str, Any] = {
-        "run": run,
-        "name": run.name if run else "books",
-        "event": Event.FAILING,
-        "created_at": NOW,
-        "deliver_at": NOW,
-    }
-    return Notification.objects.create(**values | fields)
+    yield
+    sending.forget()
 
 
 def test_a_mail_says_what_failed_since_when_and_how(settings: Any) -> None:
@@ -92,10 +74,124 @@ def test_with_nobody_to_tell_the_row_says_so(settings: Any) -> None:
 
 
 def test_a_name_cannot_break_the_header() -> None:
-    notify(failed_run("books\r\nBcc: eve@example.org"))
+    notify(failed_run("books\r\nBcc: eve@example.org", key="a\nCc: eve@example.org"))
     notifications.deliver_due(NOW)
-    assert mail.outbox[0].subject == "[Beatkeeper] Failing: books Bcc: eve@example.org"
-    assert list(mail.outbox[0].recipients()) == ["ops@example.org"]
+    [sent] = mail.outbox
+    assert sent.subject.startswith("[Beatkeeper] Failing: books Bcc: eve@example.org [a Cc:")
+    headers = sent.message()
+    assert [headers["Bcc"], headers["Cc"]] == [None, None]
+    assert sent.recipients() == ["ops@example.org"]
+
+
+def test_a_recipient_with_a_line_break_is_no_recipient_and_the_alert_is_not_lost() -> None:
+    run = failed_run()
+    Job.objects.update(recipients=["books@example.org\nBcc: eve@example.org"])
+    row = notify(run)
+    assert notifications.deliver_due(NOW) == 1
+    assert [sent.recipients() for sent in mail.outbox] == [["ops@example.org"]]
+    row.refresh_from_db()
+    assert row.delivered_at == NOW
+    assert "eve@example.org' is not an e-mail address" in row.error
+
+
+def test_a_mail_has_a_text_and_the_same_as_html() -> None:
+    notify(failed_run(output="<script>alert(1)</script>\n"))
+    notifications.deliver_due(NOW)
+    [sent] = mail.outbox
+    assert isinstance(sent, mail.EmailMultiAlternatives)
+    [(content, kind)] = sent.alternatives
+    html = str(content)
+    assert kind == "text/html"
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<script>" not in html
+    assert "<script>alert(1)" in sent.body
+
+
+def test_a_broken_template_loses_no_alert(
+    settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "workers" / "mail"
+    broken.mkdir(parents=True)
+    for kind in ("txt", "html"):
+        (broken / f"message.{kind}").write_text("{% nonsense %}", encoding="utf-8")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(tmp_path)]}]
+    notify(failed_run())
+    assert notifications.deliver_due(NOW) == 1
+    [sent] = mail.outbox
+    assert isinstance(sent, mail.EmailMultiAlternatives)
+    assert "KeyError: 'gone'" in sent.body
+    assert sent.alternatives == []
+    assert "cannot be used" in caplog.text
+
+
+def test_a_team_has_templates_of_its_own(settings: Any, tmp_path: Path) -> None:
+    own = tmp_path / "workers" / "mail"
+    own.mkdir(parents=True)
+    (own / "message.txt").write_text("{{ title }} at ACME", encoding="utf-8")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(tmp_path)]}]
+    notify(failed_run())
+    notifications.deliver_due(NOW)
+    assert mail.outbox[0].body == "Failing: books at ACME\n"
+
+
+def test_those_of_job_resource_and_circuit_are_told_together_each_once() -> None:
+    run = failed_run(key="north", resource="north")
+    assert run.job is not None
+    circuit = Circuit.objects.create(name="ledger", recipients=["c@example.org", "A@example.org"])
+    Job.objects.update(recipients=["a@example.org"], circuit=circuit)
+    Resource.objects.update(recipients=["r@example.org", "a@example.org"])
+    row = notify(run)
+    notifications.deliver_due(NOW)
+    told = ["a@example.org", "r@example.org", "c@example.org"]
+    assert [sent.to for sent in mail.outbox] == [told]
+    row.refresh_from_db()
+    assert row.delivered_to == told
+
+
+def test_an_open_circuit_tells_those_of_the_circuit() -> None:
+    circuit = Circuit.objects.create(
+        name="ledger", recipients=["c@example.org"], opened_at=NOW, opened_by="books"
+    )
+    notify(circuit=circuit, name="ledger", event=Event.CIRCUIT_OPENED, detail="books has failed")
+    notifications.deliver_due(NOW)
+    [sent] = mail.outbox
+    assert (sent.subject, sent.to) == ("[Beatkeeper] Circuit open: ledger", ["c@example.org"])
+    assert "books has failed" in sent.body
+
+
+def test_many_rows_are_delivered_in_one_go() -> None:
+    run = failed_run()
+    Notification.objects.bulk_create(
+        Notification(
+            name="books",
+            event=Event.SCHEDULE_ERROR,
+            detail=str(number),
+            created_at=NOW,
+            deliver_at=NOW,
+        )
+        for number in range(delivery.BATCH + 5)
+    )
+    notify(run)
+    assert notifications.deliver_due(NOW) == delivery.BATCH + 6
+
+
+def test_a_mail_server_that_is_away_holds_up_one_mail_and_not_every_one(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def refuse(self: Any) -> None:
+        tried.append(self)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(mail.EmailMultiAlternatives, "send", refuse)
+    rows = [notify(failed_run(name)) for name in ("one", "two", "three")]
+    assert notifications.deliver_due(NOW) == 0
+    assert len(tried) == 1
+    for row in rows:
+        row.refresh_from_db()
+        assert (row.attempts, row.deliver_at) == (1, NOW + timedelta(minutes=1))
+        assert "ConnectionRefusedError" in row.error
 
 
 def test_a_failed_delivery_is_tried_again_later_and_at_last_given_up(
@@ -109,6 +205,7 @@ def test_a_failed_delivery_is_tried_again_later_and_at_last_given_up(
     at, waits = NOW, []
     while row.deliver_at is not None:
         at = row.deliver_at
+        sending.forget()
         assert notifications.deliver_due(at) == 0
         row.refresh_from_db()
         if row.deliver_at is not None:
@@ -146,7 +243,7 @@ def test_a_failure_to_deliver_never_fails_the_run(
     def explode(*args: Any, **kwargs: Any) -> int:
         raise RuntimeError("template")
 
-    monkeypatch.setattr(notifications, "deliver_due", explode)
+    monkeypatch.setattr(delivery, "deliver_due", explode)
     notifications.deliver_of(failed_run().pk)
     assert "not delivered yet" in caplog.text
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from django.core.management import BaseCommand
@@ -15,11 +14,5 @@ class Command(BaseCommand):
         timeout = 1
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with oracle.telling(
-            run=os.environ["RUN_ID"],
-            job="scribble",
-            scheduled_at=os.environ["SCHEDULED_AT"],
-            attempt=int(os.environ["ATTEMPT"]),
-            token=int(os.environ["FENCING_TOKEN"]),
-        ):
+        with oracle.telling_of_environment("scribble"):
             self.stdout.write("scribbled")
