@@ -228,12 +228,16 @@ class Shepherd:
 def signal_group(job: int, number: signal.Signals) -> None:
     """Signal the job's group; itself alone, if it has not got so far as to have one.
 
+    Each once: a second TERM would kill a Python that has heeded the first and is about to exit.
     macOS says PermissionError for a group of zombies.
     """
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(job, number)
-    with suppress(ProcessLookupError, PermissionError):
+    try:
         os.killpg(job, number)
+    except ProcessLookupError:
+        with suppress(ProcessLookupError):
+            os.kill(job, number)
+    except PermissionError:
+        pass
 
 
 def pidfd_of(pid: int | None) -> int | None:

@@ -21,6 +21,7 @@ from tests.integration.workers.externals import ROOT, Runner, Wishes, make_order
 from tests.waiting import wait_for
 from workers import child, warm
 from workers.orders import Channel, Cut, Ended
+from workers.output import HeadTail
 
 Manage = Callable[..., Ended]
 SECRET = "correct-horse-battery-staple"
@@ -136,6 +137,7 @@ def test_it_ends_as_an_interpreter_does(execute: Manage, runner: Runner) -> None
 def test_it_sees_its_own_environment_and_what_the_project_sets(
     execute: Manage, runner: Runner
 ) -> None:
+    runner.output = HeadTail(100_000, 50_000)
     names = ("PATH", "DJANGO_SETTINGS_MODULE", "JOBS_TEST_FOLDER", "JOBS_TEST_DB")
     environ = {name: os.environ[name] for name in names if name in os.environ} | {"RUN_ID": "7"}
     execute(

@@ -98,6 +98,21 @@ def test_one_that_heeds_the_wish_to_stop_ends_by_itself(runner: Runner) -> None:
     assert runner.text() == "ready\ntold\n"
 
 
+def test_the_wish_to_stop_is_told_once(runner: Runner) -> None:
+    """A second TERM would kill an interpreter that is about to exit for the first."""
+    runner.python(
+        """
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        print("ready")
+        signal.sigwait({signal.SIGTERM})
+        print(signal.sigtimedwait({signal.SIGTERM}, 0.3))
+        """,
+        wishes=Wishes(stop=lambda: runner.output.total > 0),
+    )
+    assert runner.text() == "ready\nNone\n"
+
+
 def test_without_limits_it_runs_until_it_is_stopped(runner: Runner) -> None:
     ended = runner.sh(
         "echo ready; exec sleep 1000",
