@@ -98,19 +98,22 @@ def test_one_that_heeds_the_wish_to_stop_ends_by_itself(runner: Runner) -> None:
     assert runner.text() == "ready\ntold\n"
 
 
-def test_the_wish_to_stop_is_told_once(runner: Runner) -> None:
+@pytest.mark.parametrize(("has_group", "sent"), [(True, ["killpg"]), (False, ["killpg", "kill"])])
+def test_a_job_is_signalled_once(
+    monkeypatch: pytest.MonkeyPatch, has_group: bool, sent: list[str]
+) -> None:
     """A second TERM would kill an interpreter that is about to exit for the first."""
-    runner.python(
-        """
-        import signal
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        print("ready")
-        signal.sigwait({signal.SIGTERM})
-        print(signal.sigtimedwait({signal.SIGTERM}, 0.3))
-        """,
-        wishes=Wishes(stop=lambda: runner.output.total > 0),
-    )
-    assert runner.text() == "ready\nNone\n"
+    calls: list[str] = []
+
+    def killpg(job: int, number: int) -> None:
+        calls.append("killpg")
+        if not has_group:
+            raise ProcessLookupError
+
+    monkeypatch.setattr(os, "killpg", killpg)
+    monkeypatch.setattr(os, "kill", lambda job, number: calls.append("kill"))
+    shepherd.signal_group(7, signal.SIGTERM)
+    assert calls == sent
 
 
 def test_without_limits_it_runs_until_it_is_stopped(runner: Runner) -> None:
