@@ -9,6 +9,8 @@ from datetime import timedelta
 
 from django.db import connection
 
+from workers.forks import forks
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,13 +40,17 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every().total_seconds()):
-            try:
-                self._act()
-                self._is_failing = False
-            except Exception:
-                # Once per outage.
-                if not self._is_failing:
-                    logger.exception("%s failed; trying again", self._what)
-                self._is_failing = True
-            finally:
-                connection.close()
+            with forks.none_meanwhile():
+                self._try()
+
+    def _try(self) -> None:
+        try:
+            self._act()
+            self._is_failing = False
+        except Exception:
+            # Once per outage.
+            if not self._is_failing:
+                logger.exception("%s failed; trying again", self._what)
+            self._is_failing = True
+        finally:
+            connection.close()

@@ -23,6 +23,7 @@ from scheduling import clock, lateness, pools, runs
 from scheduling.conf import conf
 from scheduling.models import Process, ProcessKind, Run
 from workers import circuits, intake, lease, leftovers, notifications, pings, stopping
+from workers.forks import forks
 from workers.loop import Loop
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Presence:
 
     def _say(self) -> None:
         while True:
-            self._try(self._report)
+            with forks.none_meanwhile():
+                self._try(self._report)
             if self._stopping.wait(conf.LEASE_RENEWAL.total_seconds()):
                 break
         self._try(self.delete)

@@ -163,7 +163,7 @@ def _awaited(run: Run, root: UUID) -> list[Awaited]:
             is_over=not any(states[job][state] for job in join.upstream for state in OPEN_STATES),
             members=[
                 (display.link(display.job_url(pk), rule.job.name), _counted(states[pk]))
-                for pk, rule in join.members.items()
+                for pk, rule in sorted(join.members.items(), key=lambda each: each[1].job.name)
             ],
         )
         for join in waiting

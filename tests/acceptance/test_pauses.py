@@ -106,10 +106,20 @@ def check(rig: Rig, target: Target, choice: CatchUp, paused: datetime, resumed: 
     )
     told = times_told(rig, target)
     assert [fire for fire in missed if fire.isoformat() in told] == chosen
-    skips = Run.objects.filter(target=target, state="skipped", scheduled_at__gt=paused)
-    within = skips.filter(scheduled_at__lte=resumed)
-    assert sum(within.values_list("fires", flat=True)) == len(missed) - len(chosen)
-    assert set(within.values_list("reason", flat=True)) <= {"paused"}
+    # A row may begin with a fire of just before the pause, which the beat has met in it.
+    within = Run.objects.filter(target=target, state="skipped", scheduled_at__lte=resumed).exclude(
+        scheduled_at__lte=paused, scheduled_until=None
+    )
+    skipped = {
+        fire
+        for row in within
+        for fire in every_second(
+            row.scheduled_at - timedelta.resolution, row.scheduled_until or row.scheduled_at
+        )
+    }
+    later = [row for row in within if (row.scheduled_until or row.scheduled_at) > paused]
+    assert [fire for fire in missed if fire in skipped] == [f for f in missed if f not in chosen]
+    assert {row.reason for row in later} <= {"paused"}
 
 
 def times_told(rig: Rig, target: Target) -> set[str]:

@@ -13,7 +13,7 @@ from celery.app.trace import build_tracer
 from config.celery import app
 from scheduling.models import Run
 from tests.integration.workers.externals import ROOT, Runner
-from workers import lease, locks, task, warm
+from workers import intake, lease, locks, task, warm
 
 HOST = "tester@here"
 
@@ -24,6 +24,13 @@ Deliver = Callable[..., Run]
 def redis_was_never_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage that one test leaves behind would be an old story, not logged, to the next."""
     monkeypatch.setattr(locks, "_outage", locks.Outage())
+
+
+@pytest.fixture(autouse=True)
+def messages_may_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that one test has made present would be taken for cut off in the next."""
+    monkeypatch.setattr(intake, "_answered_at", None)
+    monkeypatch.setattr(intake, "_was_open", True)
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ QUEUE = "intake"
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(intake, "_answered_at", None)
-    monkeypatch.setattr(intake, "_was_open", True)
+def _lease(settings: Any) -> None:
     settings.JOBS_LEASE = timedelta(seconds=12)
 
 
