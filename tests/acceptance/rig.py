@@ -25,7 +25,8 @@ from tests.testapp import oracle
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-STOP_TIMEOUT = 20.0
+# A child of billiard's pool that is told to stop waits up to 30 s for its last results to be taken.
+STOP_TIMEOUT = 45.0
 # Processes of a job of `family`: itself, two children, a deaf one, and one that has left.
 FAMILY = 5
 FAMILY_PROGRAM = ROOT / "tests" / "testapp" / "family.sh"
