@@ -59,13 +59,6 @@ def attempt(run: Run, retries: int) -> str:
     return f"{shown} ({', '.join(before)})" if before else shown
 
 
-def state_dot(run: Run) -> SafeString:
-    words = f"{run.get_state_display()}: {run.get_reason_display()}".removesuffix(": ")
-    return format_html(
-        '<span class="bk-dot bk-{}" title="{}"></span>', TONES[State(run.state)], words
-    )
-
-
 def duration(span: timedelta | None) -> str:
     """'0.3 s', '12 s', '4 min 10 s', '2 h 5 min', '3 d 4 h'."""
     if span is None:

@@ -12,7 +12,6 @@ from django.db.models import Q
 from scheduling.models.base import Pausable, Told
 from scheduling.models.scopes import Calendar, Circuit
 from scheduling.policies import CatchUp, Overlap
-from scheduling.schedules import Schedule, parse
 from scheduling.zones import ClockChange
 
 
@@ -187,10 +186,6 @@ class Job(Pausable, Told):
 
     def __str__(self) -> str:
         return self.name
-
-    def parsed_schedule(self) -> Schedule:
-        """Raises InvalidSchedule if the stored text cannot be read (it was written by hand)."""
-        return parse(self.schedule)
 
     @property
     def queue(self) -> str:
