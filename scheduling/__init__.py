@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from scheduling.outcome import Outcome
+from scheduling.feeds import Cooldowns, Express, Feed, Polite
+from scheduling.outcome import Found, Outcome
 from scheduling.policies import CatchUp, Overlap
 from scheduling.schedules import (
     Adaptive,
@@ -32,13 +33,18 @@ __all__ = [
     "Always",
     "CatchUp",
     "ClockChange",
+    "Cooldowns",
     "Cron",
     "Every",
+    "Express",
+    "Feed",
+    "Found",
     "Manual",
     "Once",
     "Outcome",
     "Overlap",
     "ParentRun",
+    "Polite",
     "Schedule",
     "Times",
     "Union",

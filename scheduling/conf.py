@@ -27,6 +27,23 @@ class Conf:
     SNAPSHOT: str = "redis"
     SNAPSHOT_EVERY: timedelta = timedelta(seconds=30)
     CLOCK_SKEW: timedelta = timedelta(seconds=5)  # further off, a host's clock is told of
+    # feeding
+    FEED_BATCH: int = 1000  # targets picked per transaction
+    FEED_EVERY: timedelta = timedelta(seconds=5)  # between two looks at a job that lacks free slots
+    FEED_IDLE: timedelta = timedelta(seconds=60)  # ... at one that has nothing to pick
+    FEED_TRICKLE: int = 10  # runs that are let out while the length of a queue is unknown
+    FEED_WHEN_UNKNOWN: str = "trickle"  # or "open": as if the broker's queue were empty
+    PAUSE_AFTER: int = 3  # results in a row that find nothing pause a target that is fed
+    # sources
+    LIST_BATCH: int = 1000  # resources written per transaction
+    VANISH_LIMIT: float = 0.5  # a full listing that misses more than this fraction retires nothing
+    # archive
+    ARCHIVE: str = ""  # absolute folder of ended runs as JSON lines; "": runs are only deleted
+    RETENTION: timedelta | None = timedelta(days=90)  # ended runs are kept so long; None: for ever
+    KEEP_GOOD: int = 200  # and the newest of a job with one target, whatever their age
+    KEEP_FAILED: int = 200
+    KEEP_PER_TARGET: int = 3  # of each kind, for jobs with many targets
+    PRUNE_BATCH: int = 500  # runs deleted per transaction
     # running
     LEASE: timedelta | None = None  # None: 12 s, on SQLite 30 s
     LEASE_RENEWAL: timedelta = timedelta(seconds=3)

@@ -56,6 +56,8 @@ COMMON: Keywords = {
     "circuit": ("circuit", value.as_other),
     "locks": ("locks", value.as_locks),
     "locks_until_next_fire": ("locks_until_next_fire", value.as_flag),
+    "feed": ("feed", value.as_feed),
+    "polite": ("polite", value.as_polite),
     # afterwards
     "notify_still_failing": ("notify_still_failing", value.as_flag),
     "recipients": ("recipients", value.as_recipients),

@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from scheduling.errors import InvalidDeclaration, InvalidSchedule, NaiveTime
+from scheduling.feeds import Feed, Polite
 from scheduling.ping_urls import require_ping_url
 from scheduling.recipients import require_recipient
 from scheduling.schedules import Every, Manual, Schedule, parse, require_supported
@@ -26,6 +27,7 @@ LEAST_MEMORY = 16 * 2**20  # bytes: less than an interpreter needs
 # What Celery takes to send a message.
 ROUTING = ("queue", "exchange", "routing_key", "priority", "headers")
 
+P = TypeVar("P", Feed, Polite)
 # Takes the value, the job's name and the keyword.
 Reader = Callable[[Any, str, str], Any]
 
@@ -283,6 +285,24 @@ def as_options(value: object, name: str, what: str) -> dict[str, Any]:
                 f"Job {name!r}: {what} has {option!r}; known are {', '.join(ROUTING)}"
             )
     return {**options, **as_queue(options.get("queue"), name, "queue")}
+
+
+def as_feed(value: object, name: str, what: str) -> Feed | None:
+    return _as_plain_value(value, Feed, name, what)
+
+
+def as_polite(value: object, name: str, what: str) -> Polite | None:
+    return _as_plain_value(value, Polite, name, what)
+
+
+def _as_plain_value(value: object, kind: type[P], name: str, what: str) -> P | None:
+    """Read a value of feeds, made by hand or from JSON; by way of JSON, so that it is checked."""
+    if value is None:
+        return None
+    try:
+        return kind.read(value.as_json() if isinstance(value, kind) else value)
+    except InvalidDeclaration as error:
+        raise InvalidDeclaration(f"Job {name!r}: {error}") from error
 
 
 def as_hook(value: object, name: str, what: str) -> Callable[[], Any] | None:

@@ -18,6 +18,7 @@ from celery import Task, shared_task
 from scheduling import declared_keywords
 from scheduling import declared_values as read
 from scheduling.errors import InvalidDeclaration, UnknownJob
+from scheduling.feeds import Feed, Polite
 from scheduling.policies import CatchUp, Overlap
 from scheduling.schedules import Schedule
 from scheduling.zones import ClockChange
@@ -87,6 +88,8 @@ class Declaration:
     recipients: tuple[str, ...] = ()
     # Whoever knows it can report there: not for logs.
     ping_url: str = field(default="", repr=False)
+    feed: Feed | None = None
+    polite: Polite | None = None
     # name of the job -> declared by that job (`trigger_next_jobs`)
     follow_ups: tuple[FollowUpRule, ...] = ()
     # written at the follower (`after=`): rules of other jobs that lead here, by their name
@@ -189,6 +192,8 @@ def job(
     locks: str | Sequence[str] = (),
     locks_until_next_fire: bool = False,
     keyed: bool = False,
+    feed: Feed | None = None,
+    polite: Polite | None = None,
     after: str | Sequence[str] = (),
     after_failure: str | Sequence[str] = (),
     after_any: str | Sequence[str] = (),

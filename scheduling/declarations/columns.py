@@ -15,6 +15,7 @@ from django.utils.duration import duration_iso_string
 
 from scheduling import runs
 from scheduling.errors import InvalidSpan
+from scheduling.feeds import Feed, Polite
 from scheduling.models import Job, Target
 from scheduling.registry import Declaration
 from scheduling.runs.pausing import look_again
@@ -56,6 +57,8 @@ FIELDS = (
     "circuit_id",
     "locks",
     "locks_until_next_fire",
+    "feed",
+    "polite",
     "notify_on_success",
     "notify_still_failing",
     "recipients",
@@ -82,6 +85,8 @@ def _stored(value: Any) -> Any:
         return str(in_project_zone(value))
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, Feed | Polite):
+        return value.as_json()
     if isinstance(value, Mapping | tuple | list):
         # Tuples become lists, and so on inside them.
         return json.loads(json.dumps(value))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from scheduling.models.feeding import ArchiveFile, CoverageChange, CoverageCount, Feeder
 from scheduling.models.job import FollowUp, FollowUpOn, Job, ScheduleStretch
 from scheduling.models.run import Attempt, Cause, Reason, Run, State
 from scheduling.models.scopes import Calendar, Circuit
+from scheduling.models.source import Listing, Source
 from scheduling.models.system import (
     DeadLetter,
     Event,
@@ -20,6 +22,12 @@ from scheduling.models.target import Parked, Resource, Target
 from scheduling.outcome import Outcome
 
 __all__ = [
+    "Source",
+    "Listing",
+    "Feeder",
+    "CoverageCount",
+    "CoverageChange",
+    "ArchiveFile",
     "Attempt",
     "Calendar",
     "Cause",

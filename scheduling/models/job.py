@@ -151,6 +151,10 @@ class Job(Pausable, Told):
         db_default=False,
         help_text="Locks are held until the next fire, so that runs keep their distance",
     )
+    # How its targets are picked (scheduling.feeds.Feed as JSON); empty: they are not, they fire.
+    feed = models.JSONField(null=True, blank=True)
+    # How much of it may press on one host or other key (scheduling.feeds.Polite as JSON).
+    polite = models.JSONField(null=True, blank=True)
     notify_on_success = models.BooleanField(default=False)
     notify_still_failing = models.BooleanField(default=False)
     # Whoever knows it can report in the job's name, so it is shown to nobody but its editors.

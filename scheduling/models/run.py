@@ -102,8 +102,11 @@ class Run(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # Empty for cause `foreign` only: history of tasks that are not jobs.
-    job = models.ForeignKey(Job, models.CASCADE, null=True, related_name="runs")
-    target = models.ForeignKey(Target, models.CASCADE, null=True, related_name="runs")
+    # Indexed below, with what is asked for besides; so are the other rows it refers to.
+    job = models.ForeignKey(Job, models.CASCADE, null=True, related_name="runs", db_index=False)
+    target = models.ForeignKey(
+        Target, models.CASCADE, null=True, related_name="runs", db_index=False
+    )
     # The job's name or, for cause `foreign`, the task's.
     name = models.CharField(max_length=200)
     key = models.CharField(max_length=300, blank=True, default="")
@@ -128,7 +131,7 @@ class Run(models.Model):
     start_by = models.DateTimeField(null=True, blank=True)
     # It waits for the end of this run of the same target ...
     waiting_on = models.ForeignKey(
-        "self", models.SET_NULL, null=True, blank=True, related_name="waiters"
+        "self", models.SET_NULL, null=True, blank=True, related_name="waiters", db_index=False
     )
     # ... or for its locks, this one first found busy, in the order of waiting_since (see Ticket).
     waiting_for = models.CharField(max_length=300, blank=True, default="")
@@ -140,6 +143,20 @@ class Run(models.Model):
     published_epoch = models.CharField(max_length=40, blank=True, default="")
     publications = models.PositiveIntegerField(default=0)
     queue = models.CharField(max_length=200, blank=True, default="")
+
+    # The lane, 1 first; empty: the normal one, after all lanes. Strict: what is in a lower lane
+    # goes before everything in a higher one.
+    priority = models.PositiveSmallIntegerField(null=True, blank=True)
+    # It waits, ready since then, for a free slot of its job; empty: it may be published.
+    feed_at = models.DateTimeField(null=True, blank=True)
+    # The strategy that picked its target.
+    strategy = models.CharField(max_length=40, blank=True, default="", db_default="")
+    # Its own number of retries; empty: the job's.
+    retry_limit = models.PositiveSmallIntegerField(null=True, blank=True)
+    # Whatever its caller or its worker says of it; later words win, key by key.
+    metadata = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
 
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -166,13 +183,15 @@ class Run(models.Model):
     error = models.TextField(blank=True, default="")
 
     parent = models.ForeignKey(
-        "self", models.SET_NULL, null=True, blank=True, related_name="followers"
+        "self", models.SET_NULL, null=True, blank=True, related_name="followers", db_index=False
     )
-    rule = models.ForeignKey(FollowUp, models.SET_NULL, null=True, blank=True, related_name="+")
+    rule = models.ForeignKey(
+        FollowUp, models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
+    )
     depth = models.PositiveSmallIntegerField(default=0)
     # The first run of the chain; empty: it is that itself.
     root = models.ForeignKey(
-        "self", models.SET_NULL, null=True, blank=True, related_name="descendants"
+        "self", models.SET_NULL, null=True, blank=True, related_name="descendants", db_index=False
     )
     # It came after all of several runs under its root.
     joined = models.BooleanField(default=False, db_default=False)
@@ -237,6 +256,18 @@ class Run(models.Model):
                 name="run_open_of_queue",
                 condition=Q(ended_at__isnull=True),
             ),
+            # Serves the feeder: how many are open, of a job and of its express lane
+            models.Index(
+                fields=("job", "queue"),
+                name="run_open_of_job",
+                condition=Q(ended_at__isnull=True),
+            ),
+            # Serves the feeder: what waits for a slot, lane by lane
+            models.Index(
+                fields=("job", "priority", "feed_at"),
+                name="run_to_feed",
+                condition=Q(feed_at__isnull=False),
+            ),
             # Serves runs that can no longer start in time
             models.Index(
                 fields=("start_by",),
@@ -246,6 +277,15 @@ class Run(models.Model):
             # Serves the runs of one backfill
             models.Index(
                 fields=("backfill",), name="run_of_backfill", condition=Q(backfill__isnull=False)
+            ),
+            # Serve chains and lines; empty on almost all rows
+            *(
+                models.Index(
+                    fields=(name,),
+                    name=f"run_by_{name}",
+                    condition=Q(**{f"{name}__isnull": False}),
+                )
+                for name in ("waiting_on", "parent", "rule", "root")
             ),
             # Serve histories, newest first
             models.Index(fields=("job", "-created_at"), name="run_history_of_job"),

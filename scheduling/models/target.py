@@ -1,8 +1,9 @@
-"""Resources, and targets: a job applied to one key."""
+"""Targets: a job applied to one key, and the resources behind the keys."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -10,6 +11,7 @@ from django.db.models import Q
 
 from scheduling.models.base import Pausable, Told
 from scheduling.models.job import Job
+from scheduling.models.source import Source
 
 
 class Resource(Pausable, Told):
@@ -58,13 +60,39 @@ class TargetQuerySet(models.QuerySet["Target"]):
         return self.filter(next_fire_at__lte=now).order_by("next_fire_at")
 
 
+def pool_index(name: str, *order: str, **condition: Any) -> models.Index:
+    """What is in the pool, in one order. What cools down is not in it: a plain index would have
+    it at its head, and each selection would read past it.
+    """
+    return models.Index(
+        fields=("job", *order, "id"),
+        name=f"target_pool_{name}",
+        condition=Q(eligible_since__isnull=False, **condition),
+    )
+
+
+# One for each stage of a strategy (scheduling.runs.strategies).
+POOL_INDEXES = (
+    pool_index("new", last_scheduled_at__isnull=True),
+    pool_index("new_of_source", "source", last_scheduled_at__isnull=True),
+    pool_index("oldest", "last_scheduled_at", last_scheduled_at__isnull=False),
+    pool_index("unfound", "hint_at", found_at__isnull=True, hint_at__isnull=False),
+    pool_index("stalest", "-staleness", staleness__isnull=False),
+    pool_index("unhinted", "created_at", hint_at__isnull=True, position__isnull=True),
+    pool_index("position", "position", hint_at__isnull=True, position__isnull=False),
+    pool_index("not_ok", "hint_at", ok_since__isnull=True, hint_at__isnull=False),
+    pool_index("not_ok_unhinted", "created_at", ok_since__isnull=True, hint_at__isnull=True),
+)
+
+
 class Target(Pausable):
     """(job, key): the cursor, the arguments and the statistics. A plain job has one, with key "".
 
     Cursor, parking, streaks and counters are written by `scheduling.runs` only.
     """
 
-    job = models.ForeignKey(Job, models.CASCADE, related_name="targets")
+    # Its index is the constraint's, on (job, key).
+    job = models.ForeignKey(Job, models.CASCADE, related_name="targets", db_index=False)
     key = models.CharField(max_length=300, blank=True, default="")
     resource = models.ForeignKey(
         Resource, models.PROTECT, null=True, blank=True, related_name="targets"
@@ -99,6 +127,37 @@ class Target(Pausable):
     # A service's: how often in a row it ended soon after its start.
     short_runs = models.PositiveIntegerField(default=0, db_default=0, editable=False)
 
+    # --- what looking at its resource has found (see scheduling.cadence) ---
+    # The source that named it first; its listing's parameters are the target's.
+    source = models.ForeignKey(
+        Source, models.SET_NULL, null=True, blank=True, editable=False, related_name="targets"
+    )
+    # When it changed last, as its listings say; empty: nobody says.
+    hint_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # When the newest result was had that counts here. Older ones change nothing that is newer.
+    observed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The newest result that found it: a success, and not `missing`.
+    found_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # hint_at - found_at where that is positive: how much is known to be out of date.
+    staleness = models.DurationField(null=True, blank=True, editable=False)
+    # Since when each result has found it; empty: the newest has not, or there is none.
+    ok_since = models.DateTimeField(null=True, blank=True, editable=False)
+    # Of what was found last: equal means unchanged.
+    fingerprint = models.CharField(max_length=128, blank=True, default="", db_default="")
+    # Equal results in a row (found, missing, failed), and results in a row that have not found it.
+    streak = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    misses = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    # The ladder: 0 (changes all the time) to 10; and its place on the virtual clock, in seconds.
+    level = models.PositiveSmallIntegerField(default=4, db_default=4, editable=False)
+    position = models.BigIntegerField(null=True, blank=True, editable=False)
+    # What an `adaptive` schedule has come to; empty: its start.
+    interval = models.DurationField(null=True, blank=True, editable=False)
+
+    # --- of jobs that are fed (Job.feed): which targets may be picked. One of the two, or neither:
+    # it cools down or is in flight until then; or it is in the pool since then.
+    eligible_at = models.DateTimeField(null=True, blank=True, editable=False)
+    eligible_since = models.DateTimeField(null=True, blank=True, editable=False)
+
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -108,6 +167,10 @@ class Target(Pausable):
         ordering = ("job", "key")
         constraints = (
             models.UniqueConstraint(fields=("job", "key"), name="one_target_per_job_and_key"),
+            models.CheckConstraint(
+                name="target_cools_or_is_eligible",
+                condition=Q(eligible_at__isnull=True) | Q(eligible_since__isnull=True),
+            ),
         )
         indexes = (
             # Serves every tick: TargetQuerySet.due
@@ -134,6 +197,19 @@ class Target(Pausable):
                 name="target_failing",
                 condition=Q(failing_since__isnull=False),
             ),
+            # Serves the ends of cooldowns
+            models.Index(
+                fields=("eligible_at",),
+                name="target_cooling",
+                condition=Q(eligible_at__isnull=False),
+            ),
+            # Serves the age of the oldest that was never found
+            models.Index(
+                fields=("job", "created_at"),
+                name="target_never_found",
+                condition=Q(found_at__isnull=True, retired_at__isnull=True, paused_at__isnull=True),
+            ),
+            *POOL_INDEXES,
         )
 
     def __str__(self) -> str:
