@@ -70,6 +70,7 @@ INSTALLED_APPS = [
 ]
 # The example watches this installation; behind a proxy that may not be possible from inside.
 UPTIME_WATCH_SELF = env.bool("UPTIME_WATCH_SELF", default=not HTTPS)
+UPTIME_ENDPOINTS = env.str("UPTIME_ENDPOINTS", default="")
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -202,6 +203,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 30,
     "socket_keepalive": True,
 }
+
+# In Redis 0 comes first. Tasks without a priority come last, with the runs that have no lane.
+CELERY_TASK_DEFAULT_PRIORITY = 9 if CELERY_BROKER_URL.startswith(("redis", "sentinel")) else None
 
 CELERY_BEAT_SCHEDULER = "scheduling.beat:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scheduling.context import ParentRun, current_run
     from scheduling.locking import lock
     from scheduling.registry import job
+    from scheduling.sources import Named, source
 
 __all__ = [
     "Adaptive",
@@ -40,6 +41,7 @@ __all__ = [
     "Feed",
     "Found",
     "Manual",
+    "Named",
     "Once",
     "Outcome",
     "Overlap",
@@ -53,11 +55,14 @@ __all__ = [
     "job",
     "lock",
     "parse",
+    "source",
 ]
 
 # Loaded when first asked for: they need Celery, a process-wide state or Django.
 _LAZY = {
     "job": "scheduling.registry",
+    "Named": "scheduling.sources",
+    "source": "scheduling.sources",
     "ParentRun": "scheduling.context",
     "current_run": "scheduling.context",
     "lock": "scheduling.locking",

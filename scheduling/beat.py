@@ -6,9 +6,10 @@ Any number of beats tick side by side; nobody leads. Each tick
 2. makes sure that the database is not an older backup; takes a checkpoint now and then,
 3. takes up edits that were made in bulk,
 4. claims due targets batch by batch, publishing each batch after its commit,
-5. publishes what else is ready, and again what was lost,
+5. feeds the jobs whose targets are picked,
 6. mends what somebody left behind,
-7. sleeps until the next fire or a ring of the doorbell, at most JOBS_TICK.
+7. publishes what else is ready, and again what was lost,
+8. sleeps until the next fire or a ring of the doorbell, at most JOBS_TICK.
 
 Errors of the database or the broker end a tick, never the beat.
 
@@ -32,6 +33,7 @@ from scheduling import (
     catch_up,
     clock,
     evidence,
+    feeding,
     lateness,
     outbox,
     redis,
@@ -157,9 +159,11 @@ class Scheduler(beat.Scheduler):
         self._rows_seen_at = periodic.changed_since(self._rows_seen_at, now=now)
         self._ask_for_epoch(now)
         self._claim()
+        feeding.feed_all(self.app, now=now, until=clock.now() + LONGEST_IN_A_ROW)
         self._comparison.compare(self.app, now=now)
         reap = self._reap_from is not None and now >= self._reap_from
         runs.recover(now=now, reap=reap)
+        runs.sum_up_coverage()
         if reap:
             evidence.bury_silent_workers(self.app, silent_since=now - conf.lease, now=now)
         self._publish_ready()
@@ -171,6 +175,7 @@ class Scheduler(beat.Scheduler):
     def _begin(self, now: datetime) -> None:
         sync.sync_at_beat_start(now=now)
         self._rows_seen_at = periodic.resume_after_stock(now=now)
+        runs.count_coverage_at_first()
         signals.beat_started.send(type(self), name=self.name)
         self._begun = True
         logger.info("%s is ready", self.name)

@@ -1,9 +1,11 @@
-"""What the broker can tell: its epoch, and which published runs it still has."""
+"""What the broker can tell: its epoch, which published runs it has, how long its queues are."""
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +15,21 @@ from uuid import uuid4
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from scheduling import batching
+
 logger = logging.getLogger(__name__)
 
 EPOCH = "jobs:epoch"
 # Reading a longer queue whole would hold up the tick.
 LONGEST_READ = 50_000
+# Who asks for the length of a queue waits so long, in seconds; after silence it is not asked again
+# for a while.
+LENGTH_WITHIN = 1.0
+SILENT_FOR = 5.0
+# In Redis, kombu keeps a list for each of some priorities, and workers empty the first one first:
+# those of the lanes 1, 2 and above, then what has no lane.
+LANES = (0, 3, 6)
+NORMAL = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +90,73 @@ def can_be_asked(app: Celery) -> bool:
     return bool(transport.driver_type == "redis")
 
 
+@functools.lru_cache(maxsize=8)
+def _puts_first(app: Celery) -> bool:
+    """Whether 0 is the highest priority there, not the lowest."""
+    return can_be_asked(app)
+
+
+def priority_of(app: Celery, lane: int | None) -> int | None:
+    """The priority of messages of a lane, 1 first; None: of no lane, after all of them."""
+    priority = NORMAL if lane is None else LANES[min(max(lane, 1), len(LANES)) - 1]
+    if _puts_first(app):
+        return priority
+    return None if lane is None else NORMAL - priority
+
+
+def length(app: Celery, queue: str) -> int | None:
+    """How many messages the broker holds for `queue`, in all of its lists and those delivered but
+    not acknowledged; None if it cannot say, or does not answer within a second or two.
+    """
+    return _asker(app).length(queue)
+
+
+class Asker:
+    """A kept connection of its own, on which an answer is not waited for as long as elsewhere."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Any = None
+        self._silent_until = 0.0
+
+    def length(self, queue: str) -> int | None:
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            return self._length(queue)
+        except errors(self._app) as error:
+            logger.debug("The broker does not tell the length of %s: %s", queue, error)
+            self._silent_until = time.monotonic() + SILENT_FOR
+            connection, self._connection = self._connection, None
+            connection.collect(socket_timeout=LENGTH_WITHIN)
+            return None
+
+    def _length(self, queue: str) -> int | None:
+        if self._connection is None:
+            within = {"socket_timeout": LENGTH_WITHIN, "socket_connect_timeout": LENGTH_WITHIN}
+            self._connection = self._app.connection_for_write(transport_options=within)
+        channel = connect(self._connection).default_channel
+        client = _redis_client(channel)
+        if client is None:
+            return None
+        with client.pipeline(transaction=False) as pipe:
+            for step in channel.priority_steps:
+                pipe.llen(channel._q_for_pri(queue, step))
+            pipe.hlen(channel.unacked_key)
+            *waiting, delivered = pipe.execute()
+        if 0 < delivered <= LONGEST_READ:
+            delivered = sum(
+                routing_key == queue
+                for routing_key in _routing_keys(client.hvals(channel.unacked_key))
+            )
+        return int(sum(waiting) + delivered)
+
+
+@functools.lru_cache(maxsize=8)
+def _asker(app: Celery) -> Asker:
+    return Asker(app)
+
+
 def held(app: Celery, queue: str, *, read: bool) -> Held | None:
     """What the broker holds for `queue`; None if it cannot say or does not answer.
 
@@ -121,11 +200,22 @@ def _delivered(values: Iterable[bytes]) -> Iterable[Any]:
             continue
 
 
+def _routing_keys(values: Iterable[bytes]) -> Iterable[str]:
+    """Where unacknowledged messages came from: a queue's name, unless a team routes otherwise."""
+    for value in values:
+        try:
+            yield str(json.loads(value)[2])
+        except (ValueError, IndexError, KeyError, TypeError):
+            continue
+
+
 def _ids(messages: Iterable[Any]) -> Iterable[str]:
     for message in messages:
         try:
-            decoded = message if isinstance(message, dict) else json.loads(message)
-            yield str(decoded["headers"]["id"])
+            headers = (message if isinstance(message, dict) else json.loads(message))["headers"]
+            yield str(headers["id"])
+            # What shares a message has no id of its own there.
+            yield from (str(run_id) for run_id, _ in headers.get(batching.HEADER) or ())
         except (ValueError, KeyError, TypeError):
             continue  # Not a task of Celery's: none of ours.
 

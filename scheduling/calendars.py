@@ -219,6 +219,9 @@ class Except(Schedule):
         fire = self.inner.after_end(ended)
         return fire and self.days_off.first_open(fire)
 
+    def adapted_to(self, interval: timedelta | None, *, level: int) -> Schedule:
+        return Except(self.inner.adapted_to(interval, level=level), self.days_off)
+
     def in_zone(self, zone: str) -> Schedule:
         return Except(self.inner.in_zone(zone), self.days_off)
 

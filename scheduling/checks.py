@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 import types
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,7 +56,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    return [*_unknown_settings(), *_mistyped_settings(), *_seats()]
+    return [*_unknown_settings(), *_mistyped_settings(), *_seats(), *_archive()]
 
 
 def _unknown_settings() -> Iterator[CheckMessage]:
@@ -96,6 +98,25 @@ def _seats() -> Iterator[CheckMessage]:
                 hint=f"Give it 1 to {MOST_SEATS}.",
                 id="scheduling.E002",
             )
+
+
+def _archive() -> Iterator[CheckMessage]:
+    """A warning where only the workers that archive may have the folder; this may be another's."""
+    place = conf.ARCHIVE
+    if not isinstance(place, str) or not place:
+        return
+    if not os.path.isabs(place):
+        yield Error(
+            f"JOBS_ARCHIVE is {place!r}, which is no absolute path.",
+            hint="Write the whole path of a folder, or '' for no archive.",
+            id="scheduling.E003",
+        )
+    elif not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        yield Warning(
+            f"JOBS_ARCHIVE is {place!r}, which is no folder that this process can write to.",
+            hint=f"Type: mkdir -p {shlex.quote(place)}; it belongs to the user of the workers.",
+            id="scheduling.W014",
+        )
 
 
 def fits(value: object, hint: Any) -> bool:

@@ -29,7 +29,7 @@ class Conf:
     CLOCK_SKEW: timedelta = timedelta(seconds=5)  # further off, a host's clock is told of
     # feeding
     FEED_BATCH: int = 1000  # targets picked per transaction
-    FEED_EVERY: timedelta = timedelta(seconds=5)  # between two looks at a job that lacks free slots
+    FEED_EVERY: timedelta = timedelta(seconds=1)  # between two looks at a job that lacks free slots
     FEED_IDLE: timedelta = timedelta(seconds=60)  # ... at one that has nothing to pick
     FEED_TRICKLE: int = 10  # runs that are let out while the length of a queue is unknown
     FEED_WHEN_UNKNOWN: str = "trickle"  # or "open": as if the broker's queue were empty

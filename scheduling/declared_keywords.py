@@ -17,6 +17,7 @@ from scheduling.zones import ClockChange
 MOST_RETRIES = 32_767
 MOST_FAILURES = 32_767
 MOST_RUNS = 2_147_483_647
+MOST_IN_A_MESSAGE = 1000
 
 # Keyword -> field of Declaration, reader
 Keywords = Mapping[str, tuple[str, Reader]]
@@ -52,7 +53,7 @@ COMMON: Keywords = {
     "retry_delay_max": ("retry_delay_max", value.as_some_span),
     "retry_on": ("retry_on", value.as_failures),
     "memory_limit": ("memory_limit", value.as_bytes),
-    "pause_after": ("pause_after", value.whole(1, MOST_FAILURES, or_none=True)),
+    "pause_after": ("pause_after", value.whole(0, MOST_FAILURES, or_none=True)),
     "circuit": ("circuit", value.as_other),
     "locks": ("locks", value.as_locks),
     "locks_until_next_fire": ("locks_until_next_fire", value.as_flag),
@@ -67,6 +68,7 @@ OF_FUNCTIONS: Keywords = {
     **COMMON,
     "idempotent": ("rerun_if_lost", value.as_flag),
     "keyed": ("keyed", value.as_flag),
+    "batch": ("batch", value.whole(1, MOST_IN_A_MESSAGE)),
     "notify_on_success": ("notify_on_success", value.as_flag),
 }
 OF_COMMANDS: Keywords = {

@@ -51,6 +51,34 @@ class UnknownRun(SchedulingError, LookupError):
     """No such run."""
 
 
+class InvalidRequest(SchedulingError, ValueError):
+    """What is asked for cannot be done as it is said."""
+
+
+class UnknownStrategy(SchedulingError, LookupError):
+    """No such strategy."""
+
+
+class NotFed(SchedulingError, ValueError):
+    """The job is not fed; give it a feed."""
+
+
+class UnknownSource(SchedulingError, LookupError):
+    """No such source."""
+
+
+class StaleSource(SchedulingError, RuntimeError):
+    """The source has changed since it was read; read it again."""
+
+
+class TooManyVanished(SchedulingError):
+    """A full listing has left out more than can be believed."""
+
+
+class UnreadablePage(SchedulingError, ValueError):
+    """A page of a listing cannot be read."""
+
+
 class NotInARun(SchedulingError, RuntimeError):
     """current_run() was called outside of a run."""
 
@@ -93,3 +121,11 @@ class ForeignCheckpoint(CheckpointError):
 
 class DatabaseIsOlder(CheckpointError):
     """The database is older than the checkpoint."""
+
+
+class ArchiveError(SchedulingError):
+    """The archive cannot be used."""
+
+
+class ArchiveDamaged(ArchiveError):
+    """A file of the archive is not what was written."""

@@ -16,6 +16,7 @@ from django.db.models import Count, Q
 from scheduling import broker
 from scheduling.db import update_free
 from scheduling.models import Process, ProcessKind, Run, State
+from scheduling.models.run import OUTSIDE
 from scheduling.runs import lose_foreign
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ BATCH = 1000
 
 
 def published_and_queued() -> Q:
-    return Q(state=State.QUEUED, published_at__isnull=False, ended_at__isnull=True)
+    on_a_broker = ~Q(queue=OUTSIDE)
+    return on_a_broker & Q(state=State.QUEUED, published_at__isnull=False, ended_at__isnull=True)
 
 
 def publish_again(run_ids: Iterable[str], *, now: datetime) -> int:

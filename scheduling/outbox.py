@@ -7,16 +7,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from celery import Celery
 from django.db.models import F
 
-from scheduling import broker
+from scheduling import batching, broker
+from scheduling.batching import THEIR_OWN_ARGUMENTS
 from scheduling.conf import conf
 from scheduling.db import update_free
+from scheduling.feeds import EXPRESS
 from scheduling.limits import limits_of
 from scheduling.models import Job, Reason, Run
-from scheduling.models.job import DeclaredIn, Kind
+from scheduling.models.job import Kind
+from scheduling.models.run import OUTSIDE
 from scheduling.runs import refuse
 from scheduling.services import queue_of
 
@@ -25,15 +29,12 @@ logger = logging.getLogger(__name__)
 COMMAND_TASK = "workers.commands.run_command"
 # So long a beat that took entries out may need to publish and stamp them.
 RESERVED = timedelta(seconds=5)
-# Celery tasks of other people: a worker without Beatkeeper may consume their messages.
-THEIR_OWN_ARGUMENTS = (DeclaredIn.PERIODIC_TASK, DeclaredIn.SETTINGS)
 PASSED_ON = ("queue", "exchange", "routing_key", "priority")
 
 
 def publish_ready(app: Celery, *, epoch: str, now: datetime) -> int:
     """Publish what is ready and that nobody else is publishing; give how many were sent."""
-    due = Run.objects.to_publish(now).values_list("pk", flat=True)
-    ids = list(due[: conf.PUBLISH_BATCH])
+    ids = _first_of_lanes(now, limit=conf.PUBLISH_BATCH)
     if not ids:
         return 0
     # Each beat's `now` differs, so the moment says which beat has reserved an entry.
@@ -42,7 +43,24 @@ def publish_ready(app: Celery, *, epoch: str, now: datetime) -> int:
         Run.objects.to_publish(now).order_by().filter(pk__in=ids), publish_at=reserved_until
     )
     mine = Run.objects.filter(pk__in=ids, publish_at=reserved_until, published_at=None)
-    return publish(app, list(mine.select_related("job", "target")), epoch=epoch, now=now)
+    place = {pk: number for number, pk in enumerate(ids)}
+    runs = sorted(mine.select_related("job", "target"), key=lambda run: place[run.pk])
+    return publish(app, runs, epoch=epoch, now=now)
+
+
+def _first_of_lanes(now: datetime, *, limit: int) -> list[UUID]:
+    """Ids of what is ready, lane by lane, in each by time.
+
+    Two questions, each in the order of an index: sorted as a whole, a long outbox would be read and
+    sorted anew for each batch.
+    """
+    ready = Run.objects.to_publish(now)
+    lanes = ready.filter(priority__isnull=False).order_by("priority", "publish_at")
+    ids = list(lanes.values_list("pk", flat=True)[:limit])
+    if len(ids) < limit:
+        normal = ready.filter(priority__isnull=True)
+        ids += normal.values_list("pk", flat=True)[: limit - len(ids)]
+    return ids
 
 
 def publish(app: Celery, runs: Sequence[Run], *, epoch: str, now: datetime) -> int:
@@ -60,7 +78,10 @@ def publish(app: Celery, runs: Sequence[Run], *, epoch: str, now: datetime) -> i
             broker.connect(producer.connection)
             with producer.batch(conf.PUBLISH_BATCH):
                 sent = [
-                    run for run in runs if _send(app, producer, run, failures=failures, now=now)
+                    run
+                    for bundle in batching.bundles(runs)
+                    if _send(app, producer, bundle, failures=failures, now=now)
+                    for run in bundle
                 ]
     except failures as error:
         logger.warning("Broker unreachable, %s runs stay in the outbox: %s", len(runs), error)
@@ -72,33 +93,44 @@ def publish(app: Celery, runs: Sequence[Run], *, epoch: str, now: datetime) -> i
 def _send(
     app: Celery,
     producer: Any,
-    run: Run,
+    bundle: Sequence[Run],
     *,
     failures: tuple[type[Exception], ...],
     now: datetime,
 ) -> bool:
-    """Send one run. `failures` are the broker's; any other error is this run's trouble only."""
+    """Send runs by one message. `failures` are the broker's; any other error is theirs only."""
+    run = bundle[0]
     job = run.job
     if job is None:
         return False
+    if run.queue == OUTSIDE:
+        return True
     task = task_of(job)
     arguments, options = _arguments(run, job), _options(run, job)
+    # What the job asks for holds among runs without a lane.
+    if run.priority is not None or "priority" not in options:
+        options["priority"] = broker.priority_of(app, run.priority)
+    if len(bundle) > 1:
+        options["headers"][batching.HEADER] = [[str(each.pk), each.attempt] for each in bundle]
     try:
         if app.conf.task_routes and "queue" not in options:
-            run.queue = _routed_to(app, task, arguments, options)
+            queue = _routed_to(app, task, arguments, options)
+            for each in bundle:
+                each.queue = queue
         app.send_task(task, **arguments, **options, producer=producer, retry=False)
     except failures:
         raise
     except Exception as error:
         logger.exception("Run %s of %s cannot be published", run.pk, job.name)
-        refuse(
-            run.pk,
-            run.attempt,
-            reason=Reason.PERMANENT,
-            error=f"It cannot be published: {type(error).__name__}: {error}; "
-            "correct the job's arguments or options",
-            now=now,
-        )
+        for each in bundle:
+            refuse(
+                each.pk,
+                each.attempt,
+                reason=Reason.PERMANENT,
+                error=f"It cannot be published: {type(error).__name__}: {error}; "
+                "correct the job's arguments or options",
+                now=now,
+            )
         return False
     return True
 
@@ -129,7 +161,8 @@ def _options(run: Run, job: Job) -> dict[str, Any]:
     options: dict[str, Any] = {
         name: job.options[name] for name in PASSED_ON if job.options.get(name) not in (None, "")
     }
-    if queue := queue_of(job):
+    # What goes through the express lane has its queue from there.
+    if queue := run.queue if run.strategy == EXPRESS else queue_of(job):
         options["queue"] = queue
     options["task_id"] = str(run.pk)
     headers = job.options.get("headers") or {}

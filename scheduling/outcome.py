@@ -31,12 +31,22 @@ class Found:
 
     def __post_init__(self) -> None:
         """Raises ValueError, which fails the run: what is wrong must not count as found."""
-        if self.fingerprint is not None and not 0 < len(self.fingerprint) <= LONGEST_FINGERPRINT:
-            raise ValueError(
-                f"The fingerprint {self.fingerprint!r} must have 1 to {LONGEST_FINGERPRINT} "
-                "characters; give a digest such as hashlib.sha256(...).hexdigest()"
-            )
+        if self.fingerprint is not None:
+            require_fingerprint(self.fingerprint)
+        if self.outcome is not None:
+            Outcome(self.outcome)
         if self.fingerprint is not None and self.outcome is not None:
             raise ValueError("Give an outcome or a fingerprint, which says the outcome; not both")
-        if self.retry_after is not None and self.retry_after <= timedelta(0):
-            raise ValueError(f"retry_after is {self.retry_after!r}; give a positive timedelta")
+        wait = self.retry_after
+        if wait is not None and not (isinstance(wait, timedelta) and wait > timedelta(0)):
+            raise ValueError(f"retry_after is {wait!r}; give a positive timedelta")
+
+
+def require_fingerprint(value: object) -> str:
+    """Raises ValueError for what no column keeps as it is."""
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_FINGERPRINT and value.isprintable():
+        return value
+    raise ValueError(
+        f"The fingerprint {str(value)[:40]!r} must be 1 to {LONGEST_FINGERPRINT} printable "
+        "characters; give a digest such as hashlib.sha256(...).hexdigest()"
+    )

@@ -80,6 +80,7 @@ class Declaration:
     rerun_if_lost: bool = False
     memory_limit: int | None = None
     pause_after: int | None = None
+    batch: int = 1
     circuit: str | None = None
     locks: tuple[str, ...] = ()
     locks_until_next_fire: bool = False
@@ -188,6 +189,7 @@ def job(
     idempotent: bool = False,
     memory_limit: int | str | None = None,
     pause_after: int | None = None,
+    batch: int = 1,
     circuit: str | None = None,
     locks: str | Sequence[str] = (),
     locks_until_next_fire: bool = False,
@@ -211,7 +213,8 @@ def job(
     `name` defaults to the function's. `idempotent` says that a run whose worker died may be run
     again (at least once); otherwise it fails as lost (at most once). `keyed` says that its targets
     are added one by one (`scheduling.runs.add_target`), each for a key. `after*` name the jobs
-    whose runs lead to a run of this one. `scheduled_at` names the argument that receives the
+    whose runs lead to a run of this one. `batch`: so many runs may share a message, which a worker
+    executes one after another; for short ones. `scheduled_at` names the argument that receives the
     scheduled time as an ISO 8601 string. Further keywords go to Celery's `shared_task`. Raises
     InvalidDeclaration, which names what is wrong.
     """

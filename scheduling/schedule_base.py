@@ -70,6 +70,13 @@ class Schedule:
         require_aware(ended)
         return None
 
+    def adapted_to(self, interval: timedelta | None, *, level: int) -> Schedule:
+        """The same schedule as it has adapted to the results of one target, if it does that.
+
+        `interval`: what it has come to, if to anything yet; `level`: on the ladder.
+        """
+        return self
+
     def in_zone(self, zone: str) -> Schedule:
         """The same schedule with `zone` for what names no time zone; without, that is UTC."""
         return self

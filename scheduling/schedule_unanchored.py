@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from scheduling.errors import InvalidSchedule
@@ -10,6 +10,17 @@ from scheduling.schedule_base import Schedule
 from scheduling.schedule_kinds import every_in_words, span_of
 from scheduling.spans import format_span, span_in_words
 from scheduling.zones import SECOND, require_aware
+
+# The ladder of `adaptive ladder`: where a new target stands, and the highest level.
+START_LEVEL = 4
+TOP_LEVEL = 10
+
+
+def days(level: int) -> int:
+    """How many days apart the looks are on a level of the ladder."""
+    if level < 2:
+        return 1
+    return 2 if level < 5 else 4 ** (level - 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class Adaptive(Schedule):
     shortest: timedelta | None
     longest: timedelta | None
     factor: float
+    # What it waits for one target, whose results it has adapted to; its text does not tell.
+    wait: timedelta = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -69,6 +82,11 @@ class Adaptive(Schedule):
             raise InvalidSchedule("Adaptive takes a start and its bounds, or neither (the ladder)")
         first = shortest = longest = None
         if start is not None and between is not None:
+            if not (isinstance(between, tuple | list) and len(between) == 2):
+                raise InvalidSchedule(
+                    f"Adaptive between {between!r}: give the shortest and the longest interval",
+                    value=between,
+                )
             first, shortest, longest = span_of(start), span_of(between[0]), span_of(between[1])
             if not SECOND <= shortest <= first <= longest:
                 raise InvalidSchedule(
@@ -76,7 +94,7 @@ class Adaptive(Schedule):
                     f"{format_span(longest)}: the start lies outside the bounds; move one of them",
                     value=first,
                 )
-        if not 1 < factor <= 1000:
+        if not (isinstance(factor, int | float) and 1 < factor <= 1000):
             raise InvalidSchedule(
                 f"Adaptive factor {factor!r} must be above 1 and at most 1000", value=factor
             )
@@ -84,6 +102,27 @@ class Adaptive(Schedule):
         object.__setattr__(self, "shortest", shortest)
         object.__setattr__(self, "longest", longest)
         object.__setattr__(self, "factor", float(factor))
+        object.__setattr__(self, "wait", first or timedelta(days=days(START_LEVEL)))
+
+    def interval(self, known: timedelta | None, *, level: int) -> timedelta:
+        """How long it waits; `known` is what it has come to, None at first."""
+        if self.start is None or self.shortest is None or self.longest is None:
+            return known or timedelta(days=days(level))
+        # Former bounds may have been others.
+        return max(self.shortest, min(known or self.start, self.longest))
+
+    def adapted_to(self, interval: timedelta | None, *, level: int) -> Schedule:
+        wait = self.interval(interval, level=level)
+        if wait == self.wait:
+            return self
+        adapted = object.__new__(Adaptive)
+        for name in self.__slots__:
+            object.__setattr__(adapted, name, getattr(self, name))
+        object.__setattr__(adapted, "wait", wait)
+        return adapted
+
+    def after_end(self, ended: datetime) -> datetime | None:
+        return require_aware(ended) + self.wait
 
     def sentence(self) -> str:
         if self.start is None or self.shortest is None or self.longest is None:

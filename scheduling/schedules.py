@@ -39,12 +39,6 @@ def require_supported(schedule: Schedule) -> Schedule:
             "this version cannot fire; make two jobs of it",
             value=str(schedule),
         )
-    if isinstance(schedule, Adaptive):
-        raise InvalidSchedule(
-            f"Schedule {str(schedule)!r} is not fired by this version; "
-            "choose cron, every, times, once, always or manual",
-            value=str(schedule),
-        )
     return schedule
 
 

@@ -57,6 +57,11 @@ def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return lambda: prctl(1, number)  # PR_SET_PDEATHSIG
 
 
+def lists_of(queue: str) -> list[str]:
+    """Return the keys of a queue in Redis: kombu keeps a list for each of some priorities."""
+    return [queue, *(f"{queue}\x06\x16{priority}" for priority in (3, 6, 9))]
+
+
 class Valkey:
     """A Valkey that keeps nothing on disk: started again, it is empty."""
 
@@ -74,6 +79,15 @@ class Valkey:
 
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+
+    def messages(self, queue: str = "celery") -> list[str]:
+        """Return what waits on a queue, lane by lane, in each the newest first."""
+        with self.client() as client:
+            return [str(text) for key in lists_of(queue) for text in client.lrange(key, 0, -1)]
+
+    def length(self, queue: str = "celery") -> int:
+        with self.client() as client:
+            return sum(int(client.llen(key)) for key in lists_of(queue))
 
     def start(self) -> None:
         options = {
@@ -110,11 +124,15 @@ class Valkey:
 
 
 class Postgres:
-    """A PostgreSQL of our own in `folder`, or `external`: one that we cannot stop."""
+    """A PostgreSQL of our own in `folder`, or `external`: one that we cannot stop.
 
-    def __init__(self, folder: Path, *, external: str = "") -> None:
+    It loses what it has said is safe when the machine dies, unless it `is_durable`.
+    """
+
+    def __init__(self, folder: Path, *, external: str = "", is_durable: bool = False) -> None:
         self.data = folder / "postgres"
         self.external = external
+        self.is_durable = is_durable
         self.process: subprocess.Popen[bytes] | None = None
 
     def url(self, name: str) -> str:
@@ -144,10 +162,10 @@ class Postgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self.data),
             "max_connections": "200",
-            "fsync": "off",
-            "full_page_writes": "off",
             "log_min_messages": "fatal",
         }
+        if not self.is_durable:
+            settings |= {"fsync": "off", "full_page_writes": "off"}
         words = (word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
         with (self.data.parent / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(

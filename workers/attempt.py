@@ -24,7 +24,7 @@ from celery import Task
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
-from scheduling import clock, runs
+from scheduling import Found, clock, runs
 from scheduling.conf import conf
 from scheduling.context import running
 from scheduling.limits import limits_of
@@ -32,7 +32,7 @@ from scheduling.models import Job, Outcome, Reason, Run, State
 from scheduling.outbox import task_of
 from scheduling.runs import Result, Started
 from scheduling.services import is_service
-from workers import hooks, lease, locks, notifications, pools, results, stopping
+from workers import hooks, lease, locks, notifications, politeness, pools, results, stopping
 from workers.open_run import OpenRun, Stop
 from workers.ticket import Ticket
 
@@ -82,12 +82,7 @@ def execute(task: Task[Any, Any], ticket: Ticket, body: Callable[..., Any]) -> A
         try:
             if not wants_to_run(started):
                 open_run.is_over = True
-                until_answered(
-                    lambda: runs.decline(
-                        run.pk, run.attempt, token=started.token, detail="", now=clock.now()
-                    ),
-                    f"end of run {run.pk}",
-                )
+                until_answered(lambda: decline(started), f"end of run {run.pk}")
                 raise Ignore
             # Bodies see the run's arguments and failures, whatever the message said.
             task.request.update(args=started.args, kwargs=started.kwargs, retries=run.failures)
@@ -97,6 +92,8 @@ def execute(task: Task[Any, Any], ticket: Ticket, body: Callable[..., Any]) -> A
             until_answered(lambda: record(started, open_run, result), f"end of run {run.pk}")
         finally:
             open_run.give_up_locks()
+            if open_run.turn is not None:
+                open_run.turn.call_next()
     notifications.deliver_of(run.pk)
     if isinstance(answer, BaseException):
         raise answer
@@ -121,6 +118,9 @@ def begin(ticket: Ticket, *, worker: str, task: str) -> tuple[Started, OpenRun] 
         return None
     if not may_begin_here(run, run.job):
         return None
+    turn = politeness.turn_of(run)
+    if turn is not None and not turn.begins():
+        return None
     keys = runs.seat_keys(run.job, run.target)
     seats = runs.capacities(keys) if keys else {}
     open_run = OpenRun(
@@ -130,10 +130,13 @@ def begin(ticket: Ticket, *, worker: str, task: str) -> tuple[Started, OpenRun] 
         seats=seats,
         is_external=run.job.is_external,
         is_service=is_service(run.job, run.target),
+        turn=turn,
     )
     while busy := locks.acquire(keys, open_run.holder, lease=conf.lease, seats=seats):
         gone = [holder for holder in busy.holders if not is_running(holder)]
         if not gone:
+            if turn is not None:
+                turn.undo()
             runs.wait_for_seat(run.pk, run.attempt, key=busy.key, now=clock.sample())
             return None
         locks.release([busy.key], *gone)
@@ -141,6 +144,9 @@ def begin(ticket: Ticket, *, worker: str, task: str) -> tuple[Started, OpenRun] 
     started = runs.start(run.pk, run.attempt, worker=worker, now=clock.sample())
     if started is None:
         locks.release(keys, open_run.holder)
+        # A message that came twice, or late: the place is the other attempt's that runs.
+        if turn is not None and not is_running(open_run.holder):
+            turn.undo()
         return None
     open_run.token = started.token
     return started, open_run
@@ -179,6 +185,12 @@ def wants_to_run(started: Started) -> bool:
     return True
 
 
+def decline(started: Started) -> bool:
+    """Write down that the job did not want to run; False: it is no longer the accepted attempt."""
+    run = started.run
+    return runs.decline(run.pk, run.attempt, token=started.token, detail="", now=clock.now())
+
+
 def perform(started: Started, open_run: OpenRun, body: Callable[..., Any]) -> tuple[Result, object]:
     """Give how the body ended, and what Celery is to be given or to see raised."""
     before = _executing.set((started, open_run))
@@ -207,7 +219,7 @@ def perform(started: Started, open_run: OpenRun, body: Callable[..., Any]) -> tu
         result, answer = as_told(from_timeout(started, error, seconds), open_run.told), error
     else:
         result = as_told(results.from_return(value), open_run.told)
-        answer = value if not isinstance(value, Result | Outcome) else None
+        answer = value if not isinstance(value, Result | Outcome | Found) else None
         if result.state == State.FAILED:
             answer = failure(result)
     finally:

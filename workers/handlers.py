@@ -26,7 +26,7 @@ from scheduling.models import Reason, Run, Spoilt, State
 from scheduling.runs import Result
 from workers import dead_letters, foreign, lease, stock
 from workers.child import signal_name
-from workers.ticket import Ticket, ticket_of
+from workers.ticket import Ticket, ticket_of, tickets_of
 
 logger = logging.getLogger(__name__)
 
@@ -117,56 +117,64 @@ def failed(task_id: str, exception: BaseException, sender: Any = None, **_: Any)
 
 @tolerant
 def child_gone(request: Request, exception: BaseException) -> None:
-    ticket = ticket_of(request.request_dict)
-    if ticket is None:
+    tickets = tickets_of(request.request_dict)
+    if not tickets:
         foreign.gone(request, exception)
         return
     # A message whose attempt was refused may die with its process, too; the attempt did not.
-    child = f"{request.hostname}/{request.worker_pid}"
-    if not Run.objects.filter(
-        pk=ticket.run_id, attempt=ticket.attempt, worker=child, state=State.RUNNING
-    ).exists():
+    running = dict(
+        Run.objects.filter(
+            pk__in=[ticket.run_id for ticket in tickets],
+            worker=f"{request.hostname}/{request.worker_pid}",
+            state=State.RUNNING,
+        ).values_list("pk", "attempt")
+    )
+    gone = [ticket for ticket in tickets if running.get(ticket.run_id) == ticket.attempt]
+    if not isinstance(exception, TimeLimitExceeded):
+        for ticket in gone:
+            runs.lose(*ticket, detail=f"Its process is gone: {exception}", now=clock.now())
         return
-    if isinstance(exception, TimeLimitExceeded):
-        limit = exception.args[0]
-        result = Result(
-            state=State.FAILED,
-            reason=Reason.HARD_LIMIT,
-            error=f"Killed at its hard limit of {limit:g} s",
-        )
+    result = Result(
+        state=State.FAILED,
+        reason=Reason.HARD_LIMIT,
+        error=f"Killed at its hard limit of {exception.args[0]:g} s",
+    )
+    # Of several they were executed in order, and those before it have been recorded since.
+    for ticket in gone[:1]:
         runs.finish(*ticket, token=None, result=result, now=clock.now())
-    else:
-        runs.lose(*ticket, detail=f"Its process is gone: {exception}", now=clock.now())
+    for ticket in gone[1:]:
+        runs.hand_back(*ticket, token=None, now=clock.now())
 
 
 @tolerant
 def revoked(
     request: Any, terminated: bool = False, signum: Any = None, expired: bool = False, **_: Any
 ) -> None:
-    ticket = ticket_of(request)
-    if ticket is None:
+    tickets = tickets_of(request)
+    if not tickets:
         stock_fired(request, request.hostname)
         if foreign.is_wanted(request.get("task")):
             foreign.revoked(request, terminated=terminated, signum=signum, expired=expired)
-    if ticket is None or expired:
+    if expired:
         return
-    if terminated:
-        by = signal_name(signum) if isinstance(signum, int) else signum
-        result = Result(state=State.FAILED, reason=Reason.TERMINATED, error=f"Terminated by {by}")
-        runs.finish(*ticket, token=None, result=result, now=clock.now())
-    else:
-        runs.cancel(ticket.run_id, by="revoked through Celery", now=clock.now())
+    by = signal_name(signum) if isinstance(signum, int) else signum
+    result = Result(state=State.FAILED, reason=Reason.TERMINATED, error=f"Terminated by {by}")
+    for ticket in tickets:
+        if terminated:
+            runs.finish(*ticket, token=None, result=result, now=clock.now())
+        else:
+            runs.cancel(ticket.run_id, by="revoked through Celery", now=clock.now())
 
 
 @tolerant
 def unknown(message: Any, sender: Any = None, **_: Any) -> None:
-    ticket = ticket_of(message.headers)
-    if ticket is None:
+    tickets = tickets_of(message.headers)
+    if not tickets:
         stock_fired(message.headers, None)
-    if ticket is None or not Run.objects.filter(pk=ticket.run_id).exists():
+    if not Run.objects.filter(pk__in=[ticket.run_id for ticket in tickets]).exists():
         worker = dead_letters.name_of(sender)
         dead_letters.post_message(Spoilt.TASK, message, worker=worker, detail="No such task here")
-    else:
+    for ticket in tickets:
         runs.refuse(
             *ticket,
             reason=Reason.UNKNOWN_TASK,

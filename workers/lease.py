@@ -49,22 +49,30 @@ class Heartbeat:
         self._threads: dict[str, threading.Thread] = {}
         self._renew_at = 0.0
         self._silent_since: float | None = None
+        self._record: Callable[[], None] = lambda: None
         self._failing: set[str] = set()
 
     @contextmanager
-    def keep(self, run: OpenRun) -> Iterator[OpenRun]:
-        """Keep the lease and the locks of `run` until the block ends."""
+    def keep(self, *runs: OpenRun, record: Callable[[], None] | None = None) -> Iterator[None]:
+        """Keep the leases and the locks of `runs` until the block ends.
+
+        `record` is called again and again meanwhile, on a thread of its own.
+        """
         with self._changed:
             if not self._open:
                 self._renew_at = boot_time() + conf.LEASE_RENEWAL.total_seconds()
-            self._open.add(run)
+            self._open.update(runs)
             self._ensure("heartbeat", self._beat)
             self._ensure("lease watch", self._watch)
+            if record is not None:
+                # A thread that the message before has left goes on with this one.
+                self._record = record
+                self._ensure("records", lambda _: self._record())
         try:
-            yield run
+            yield
         finally:
             with self._changed:
-                self._open.discard(run)
+                self._open.difference_update(runs)
                 self._changed.notify_all()
 
     # --- threads ----------------------------------------------------------------------------------
@@ -131,6 +139,8 @@ class Heartbeat:
             self._changed.notify_all()
         for run in open_runs:
             locks.acquire(run.keys, run.holder, lease=conf.lease, seats=run.seats)
+            if run.turn is not None:
+                run.turn.keep()
 
     def _look(self, open_runs: Sequence[OpenRun]) -> None:
         """Ask for all of them at once who is to stop."""

@@ -39,7 +39,11 @@ class Outage:
 
     def began(self, error: redis.RedisError) -> None:
         if not self._is_on:
-            logger.warning("Redis does not answer, the database alone decides on locks: %s", error)
+            logger.warning(
+                "Redis does not answer: the database alone decides on locks, and no run waits to "
+                "be polite: %s",
+                error,
+            )
         self._is_on = True
 
     def ended(self) -> None:
@@ -65,10 +69,10 @@ def acquire(
     if not keys:
         return None
     numbers = [(seats or {}).get(key, 1) for key in keys]
-    found: list[Any] = _ask(
-        lambda: _script("locks_acquire.lua")(
-            keys=[PREFIX + key for key in keys], args=[holder, _milliseconds(lease), *numbers]
-        ),
+    found: list[Any] = call(
+        "locks_acquire.lua",
+        keys=[PREFIX + key for key in keys],
+        args=[holder, milliseconds(lease), *numbers],
         without=[],
     )
     return Busy(keys[int(found[0]) - 1], tuple(map(str, found[1:]))) if found else None
@@ -77,17 +81,18 @@ def acquire(
 def release(keys: Sequence[str], *holders: str) -> None:
     """Give up those seats that these holders still have."""
     if keys:
-        _ask(
-            lambda: _script("locks_release.lua")(
-                keys=[PREFIX + key for key in keys], args=list(holders)
-            ),
+        call(
+            "locks_release.lua",
+            keys=[PREFIX + key for key in keys],
+            args=list(holders),
             without=None,
         )
 
 
-def _ask(question: Callable[[], Answer], *, without: Answer) -> Answer:
+def call(script: str, *, keys: Sequence[str], args: Sequence[Any], without: Answer) -> Answer:
+    """Run one of our scripts; `without` is the answer if Redis does not give one."""
     try:
-        answer = question()
+        answer: Answer = _script(script)(keys=list(keys), args=list(args))
     except redis.RedisError as error:
         _outage.began(error)
         return without
@@ -101,5 +106,5 @@ def _script(name: str) -> Callable[..., Any]:
     return redis.client().register_script(text)
 
 
-def _milliseconds(span: timedelta) -> int:
+def milliseconds(span: timedelta) -> int:
     return max(1, round(span.total_seconds() * 1000))

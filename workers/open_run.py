@@ -6,7 +6,7 @@ import enum
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from workers import locks
 from workers.live_output import LiveOutput
 from workers.orders import boot_time
 from workers.output import HeadTail
+from workers.politeness import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class OpenRun:
         seats: Mapping[str, int] | None = None,
         is_external: bool = False,
         is_service: bool = False,
+        turn: Turn | None = None,
+        has_begun: bool = True,
     ) -> None:
         self.run_id = run_id
         self.attempt = attempt
@@ -62,6 +65,11 @@ class OpenRun:
         self.keys: Sequence[str] = keys
         self.seats: Mapping[str, int] = seats or {}
         self.is_service = is_service
+        self.turn = turn
+        # One of several of a message waits for its turn here.
+        self.has_begun = has_begun
+        # What the others of its message have to say, if this one has the process killed.
+        self.before_death: Callable[[], None] = lambda: None
         self.is_watched = False
         self.is_over = False  # its body has ended, and only its end is left to be recorded
         self.told = Stop.NOT  # what the body has heard
@@ -114,16 +122,23 @@ class OpenRun:
         """Open the gate for others. The heartbeat does not take the locks again."""
         keys, self.keys = self.keys, ()
         locks.release(keys, self.holder)
+        if self.turn is not None:
+            self.turn.end()
 
     def stop(self, why: Stop, *, at_once: bool) -> None:
         """Pass on that the body is to stop; if at once, kill this process.
 
         Who finds the process gone records the end. Who watches an external one kills only that.
         """
+        if not self.has_begun:
+            self._wish = max(self._wish, why)
+            return
         if at_once and not self._is_external and is_pool_child():
             # Not told before: it would begin to end by itself, and do so halfway.
             logger.warning("Run %s is to end at once: killing its process", self.run_id)
             self.give_up_locks()
+            if why is Stop.ASKED:
+                self.before_death()
             os.kill(os.getpid(), signal.SIGKILL)
         if why is Stop.SUPERSEDED:
             self.give_up_locks()

@@ -15,6 +15,7 @@ from typing import Any
 from celery.exceptions import Retry, SoftTimeLimitExceeded
 from django.core.management import CommandError
 
+from scheduling import Found
 from scheduling.conf import conf
 from scheduling.errors import SchedulingError
 from scheduling.models import Outcome, Reason, State
@@ -23,7 +24,7 @@ from workers.output import harmless
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT = timedelta(days=3650)  # for another attempt; the calendar has an end
+LONGEST_WAIT = timedelta(days=3650)  # for another attempt or run; the calendar has an end
 ERROR_LIMIT = 20_000  # characters of a traceback: its end, where the error is
 OURS = str(Path(__file__).parent) + os.sep
 
@@ -33,13 +34,20 @@ class JobFailed(SchedulingError):
 
 
 def from_return(value: object) -> Result:
-    """A body may give a whole Result, or the Outcome of its success; other values are kept for
-    its follow-ups, as far as JSON and JOBS_RESULT_LIMIT go.
+    """A body may give a whole Result, the Outcome of its success, or what it Found; other values
+    are kept for its follow-ups, as far as JSON and JOBS_RESULT_LIMIT go.
     """
     if isinstance(value, Result):
         return value
     if isinstance(value, Outcome):
         return Result(state=State.SUCCEEDED, outcome=value)
+    if isinstance(value, Found):
+        return Result(
+            state=State.SUCCEEDED,
+            outcome=None if value.outcome is None else Outcome(value.outcome),
+            fingerprint=value.fingerprint or "",
+            next_after=value.retry_after and min(value.retry_after, LONGEST_WAIT),
+        )
     return Result(state=State.SUCCEEDED, value=kept(value))
 
 

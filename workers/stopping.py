@@ -16,7 +16,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from scheduling import clock, runs
-from workers.ticket import Ticket, ticket_of
+from workers.ticket import Ticket, tickets_of
 
 EVERY = timedelta(seconds=1)
 DETAIL = "its message was in the hands of a worker that was told to stop"
@@ -57,9 +57,9 @@ def hand_back_received() -> None:
         return
     # Pools without an event loop receive one more message.
     for request in [*_received, *state.reserved_requests]:
-        ticket = ticket_of(request.request_dict)
-        if ticket is not None and request.time_start is None and request not in _handed_back:
-            hand_back(ticket)
+        if request.time_start is None and request not in _handed_back:
+            for ticket in tickets_of(request.request_dict):
+                hand_back(ticket)
         _handed_back.add(request)
 
 

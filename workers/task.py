@@ -12,8 +12,8 @@ from celery import Celery
 from celery.app.task import Task
 from celery.exceptions import Retry
 
-from workers import attempt
-from workers.ticket import ticket_of
+from workers import attempt, batch
+from workers.ticket import tickets_of
 
 
 class JobTask(Task[Any, Any]):
@@ -24,13 +24,15 @@ class JobTask(Task[Any, Any]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
-        ticket = ticket_of(request)
+        tickets = tickets_of(request)
         # A task that calls itself as a function is inside its run already.
-        if ticket is None or getattr(request, "jobs_begun", False):
+        if not tickets or getattr(request, "jobs_begun", False):
             return super().__call__(*args, **kwargs)
         request.update(jobs_begun=True)
         body = super().__call__ if self.jobs_custom_call else self.run
-        return attempt.execute(self, ticket, body)
+        if len(tickets) > 1:
+            return batch.execute(self, tickets, body)
+        return attempt.execute(self, tickets[0], body)
 
     def retry(
         self,

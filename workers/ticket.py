@@ -1,4 +1,4 @@
-"""The header that makes a message stand for a run."""
+"""The headers that make a message stand for a run, or for several."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from uuid import UUID
 from celery.app.task import Context
 
 HEADER = "jobs_run"
+# Beside it, if there are several: all of them.
+BATCH = "jobs_batch"
 
 
 class Ticket(NamedTuple):
@@ -18,11 +20,34 @@ class Ticket(NamedTuple):
 
 
 def ticket_of(headers: Any) -> Ticket | None:
-    """Read the header from a request or a mapping of headers; None if it is not (well) there."""
+    """Read the header from a request or a mapping of headers; None if it is not (well) there.
+
+    Of a message for several runs this is the first.
+    """
+    return _read(_found(headers, HEADER))
+
+
+def tickets_of(headers: Any) -> list[Ticket]:
+    """All runs that a message stands for, in its order; none if it does not say so (well)."""
+    first = ticket_of(headers)
+    if first is None:
+        return []
+    others = _found(headers, BATCH)
+    if not others:
+        return [first]
+    if not isinstance(others, list | tuple):
+        return []
+    tickets = [ticket for ticket in map(_read, others) if ticket is not None]
+    return tickets if len(tickets) == len(others) else []
+
+
+def _found(headers: Any, name: str) -> Any:
     if isinstance(headers, Context):
-        found = getattr(headers, HEADER, None) or (headers.headers or {}).get(HEADER)
-    else:
-        found = (headers or {}).get(HEADER)
+        return getattr(headers, name, None) or (headers.headers or {}).get(name)
+    return (headers or {}).get(name)
+
+
+def _read(found: Any) -> Ticket | None:
     if not found:
         return None
     try:

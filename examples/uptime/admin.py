@@ -22,6 +22,10 @@ from scheduling.admin.forms import SCHEDULE_HELP
 from scheduling.errors import SchedulingError
 
 
+def _is_held_by_file(endpoint: Endpoint) -> bool:
+    return endpoint.is_listed and endpoint.is_active
+
+
 class EndpointForm(ModelForm[Endpoint]):
     schedule = ScheduleField(label="Frequency", initial="every 5m", help_text=SCHEDULE_HELP)
 
@@ -77,7 +81,7 @@ class EndpointAdmin(ModelAdmin[Endpoint]):
         "history",
     )
     list_display_links = ("which",)
-    list_filter = ("is_up", "is_active")
+    list_filter = ("is_up", "is_active", "is_listed")
     list_fullwidth = True
     search_fields = ("name", "address", "tags")
     fieldsets = (
@@ -98,6 +102,20 @@ class EndpointAdmin(ModelAdmin[Endpoint]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Endpoint | None = None) -> Any:
         return self.fieldsets[:1] if obj is None else self.fieldsets
+
+    def get_inlines(self, request: HttpRequest, obj: Endpoint | None = None) -> Any:
+        # What is asked of those from the file is said there.
+        return () if obj is not None and obj.is_listed else self.inlines
+
+    def has_change_permission(self, request: HttpRequest, obj: Endpoint | None = None) -> bool:
+        """The file says what becomes of its endpoints."""
+        is_ours = obj is None or not obj.is_listed
+        return is_ours and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Endpoint | None = None) -> bool:
+        """What the file names would come back; once it does not, it may be deleted."""
+        may_go = obj is None or not _is_held_by_file(obj)
+        return may_go and super().has_delete_permission(request, obj)
 
     def has_trigger_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("scheduling.trigger_job")
@@ -140,7 +158,9 @@ class EndpointAdmin(ModelAdmin[Endpoint]):
             return display.NOTHING
         if target.is_paused(now := clock.now()):
             return display.badge("paused", "amber", target.pause_reason)
-        return display.moment(target.next_fire_at, now)
+        if target.eligible_since is not None:
+            return display.badge("as soon as there is a slot")
+        return display.moment(target.next_fire_at or target.eligible_at, now)
 
     @admin.display(description="runs")
     def history(self, endpoint: Any) -> SafeString:
@@ -159,14 +179,17 @@ class EndpointAdmin(ModelAdmin[Endpoint]):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         for endpoint in queryset:
-            endpoints.delete_endpoint(endpoint, now=clock.now())
+            if not _is_held_by_file(endpoint):
+                endpoints.delete_endpoint(endpoint, now=clock.now())
 
     def get_deleted_objects(
         self, objs: Iterable[Endpoint], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Name the endpoints alone: their measurements are too many to be listed."""
-        names = [str(endpoint) for endpoint in objs]
-        return names, {"endpoints, with their measurements": len(names)}, set(), []
+        found = list(objs)
+        names = [str(endpoint) for endpoint in found]
+        held = [f"{each}, which the file names" for each in found if _is_held_by_file(each)]
+        return names, {"endpoints, with their measurements": len(names)}, set(), held
 
     @admin.action(description="Check now", permissions=["trigger"])
     def check_selected(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -40,6 +42,12 @@ class Check:
         told = [result.message for result in self.results if result.ok is self.ok]
         return "; ".join(told)[:1000]
 
+    @property
+    def fingerprint(self) -> str:
+        """What it is compared by with other checks; response times are no part of it."""
+        marks = "\n".join(result.mark for result in self.results)
+        return hashlib.sha256(marks.encode()).hexdigest()
+
 
 def look(endpoint: Endpoint) -> Check:
     """Ask all probes of the endpoint, one after another; writes nothing."""
@@ -47,11 +55,14 @@ def look(endpoint: Endpoint) -> Check:
         (probe.kind, probe.expects, probe.address or endpoint.address)
         for probe in endpoint.probes.all()
     ]
+    return ask(endpoint.address, asked)
+
+
+def ask(address: str, asked: Sequence[tuple[str, str, str]] = ()) -> Check:
+    """Ask probes, each (kind, expects, address), one after another; without any the usual one."""
     if not asked:
         try:
-            asked = [
-                (probes.default_kind(addresses.expand(endpoint.address)), "", endpoint.address)
-            ]
+            asked = [(probes.default_kind(addresses.expand(address)), "", address)]
         except InvalidProbe as error:
             return Check(results=(ProbeResult(ok=False, message=str(error), response_ms=0),))
     return Check(

@@ -20,6 +20,8 @@ class Conf:
     PROBE_TIMEOUT: timedelta = timedelta(seconds=10)  # of one probe, from first to last byte
     KEEP: timedelta = timedelta(days=30)  # how long measurements are kept and counted
     RECIPIENTS: tuple[str, ...] = ()  # addresses for alerts; see `recipients`
+    ENDPOINTS: str | Path = ""  # a CSV file of endpoints; "": none
+    CADENCE: str = "adaptive 1h between 5m and 1d"  # how often those are checked
     REPORT: str | Path = ""  # "": uptime-report.html beside the database
 
     def __getattribute__(self, name: str) -> Any:

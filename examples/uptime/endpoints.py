@@ -16,6 +16,7 @@ from scheduling.models import Job, Resource, Run, Target
 
 CHECK = "check_endpoint"
 RELIABILITY = "reliability"
+INVENTORY = "check_inventory"  # of the endpoints that a file names
 # What a person may change; the other columns belong to the checks, which may be writing them now.
 EDITABLE = ("address", "schedule", "is_active", "tags", "resource")
 
@@ -48,13 +49,16 @@ def delete_endpoint(endpoint: Endpoint, *, now: datetime) -> None:
 
 def check_now(endpoint: Endpoint, *, by: str, now: datetime) -> Run:
     """Ask for one check beside the schedule. Raises UnknownTarget if it never was active."""
-    return runs.trigger(_job(CHECK), key=endpoint.name, by=by, now=now)
+    job = _job(INVENTORY if endpoint.is_listed else CHECK)
+    return runs.trigger(job, key=endpoint.name, by=by, now=now)
 
 
 def targets_of(names: list[str]) -> dict[str, Target]:
     """Name of an endpoint -> the target of its checks."""
-    found = Target.objects.filter(job__name=CHECK, key__in=names)
-    return {target.key: target for target in found}
+    found = Target.objects.filter(job__name__in=(CHECK, INVENTORY), key__in=names)
+    # An endpoint that was added by hand once and is listed now has two; one is retired.
+    in_use_last = sorted(found, key=lambda target: target.retired_at is None)
+    return {target.key: target for target in in_use_last}
 
 
 def _follow(job: Job, key: str, *, resource: Resource | None, schedule: str, now: datetime) -> bool:

@@ -26,7 +26,8 @@ class Endpoint(models.Model):
     """Something out there that has to answer.
 
     `name` is also the key of its targets, so it never changes. What the last check found is
-    written by `checks` only; everything else is changed through `endpoints`.
+    written by `checks` only; everything else is changed through `endpoints`, or by `inventory` if
+    it comes from a file.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -45,6 +46,8 @@ class Endpoint(models.Model):
         help_text="Those of one resource are checked one at a time; empty: its own",
     )
 
+    # Named by the file UPTIME_ENDPOINTS, which alone says how it is to be checked.
+    is_listed = models.BooleanField("from the file", default=False, editable=False)
     is_up = models.BooleanField(null=True, editable=False)
     checked_at = models.DateTimeField(null=True, editable=False)
     response_ms = models.FloatField(null=True, editable=False)

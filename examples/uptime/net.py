@@ -7,6 +7,7 @@ takes as long as the resolver of the machine allows itself; the job's limits are
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import io
 import socket
@@ -142,6 +143,26 @@ class Answer:
     body: bytes
     charset: str
     location: str
+    etag: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What tells this answer from another: the status, and the ETag or the title of the page;
+        without either, a digest of the body.
+        """
+        return f"{self.status} {self.etag or self._title() or self._digest()}"
+
+    def _title(self) -> str:
+        # No regular expression: on a page that is made for it, one would take hours.
+        head, tag, rest = self.body.lower().partition(b"<title")
+        title, end, _ = rest.partition(b"</title")
+        if not (tag and end):
+            return ""
+        start = len(head) + len(tag)
+        return self.body[start : start + len(title)].partition(b">")[2].decode("utf-8", "replace")
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
 
 
 def fetch(url: str, deadline: Deadline) -> Answer:
@@ -176,6 +197,7 @@ def _get(url: str, deadline: Deadline) -> Answer:
                 status=response.status,
                 body=response.read(BODY_LIMIT),
                 charset=response.headers.get_content_charset("utf-8"),
+                etag=response.headers.get("ETag", ""),
                 location=(
                     response.headers.get("Location", "") if response.status in REDIRECTS else ""
                 ),

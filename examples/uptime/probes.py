@@ -41,11 +41,23 @@ class ProbeFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What a probe found, and how long it took, connection included."""
+    """What a probe found, and how long it took, connection included.
+
+    `mark`: what it is to be compared by with what was found before.
+    """
 
     ok: bool
     message: str
     response_ms: float
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found, in words, and its mark if the words are not what counts."""
+
+    message: str
+    mark: str = ""
 
 
 class Probe(Protocol):
@@ -55,8 +67,8 @@ class Probe(Protocol):
     def read(cls, expects: str) -> Self:
         """Read the expectation as a person writes it; "" is the default. Raises InvalidProbe."""
 
-    def check(self, address: str, deadline: Deadline) -> str:
-        """Give what was found, in words. Raises what is wrong: ProbeFailed, OSError, ..."""
+    def check(self, address: str, deadline: Deadline) -> Seen:
+        """Give what was found. Raises what is wrong: ProbeFailed, OSError, ..."""
 
 
 HTTP = frozenset({"http", "https"})
@@ -83,11 +95,11 @@ class HttpStatus:
             spans.append(range(int(match[1]), int(match[2] or match[1]) + 1))
         return cls(tuple(spans))
 
-    def check(self, address: str, deadline: Deadline) -> str:
-        status = fetch(address, deadline).status
-        if not any(status in span for span in self.allowed):
-            raise ProbeFailed(f"HTTP status {status} instead of {self}")
-        return f"HTTP status {status}"
+    def check(self, address: str, deadline: Deadline) -> Seen:
+        answer = fetch(address, deadline)
+        if not any(answer.status in span for span in self.allowed):
+            raise ProbeFailed(f"HTTP status {answer.status} instead of {self}")
+        return Seen(f"HTTP status {answer.status}", answer.mark)
 
     def __str__(self) -> str:
         ends = ((span.start, span.stop - 1) for span in self.allowed)
@@ -107,7 +119,7 @@ class BodyContains:
             raise InvalidProbe("Write the text that the answer has to contain")
         return cls(expects)
 
-    def check(self, address: str, deadline: Deadline) -> str:
+    def check(self, address: str, deadline: Deadline) -> Seen:
         answer = fetch(address, deadline)
         if answer.status >= 400:
             raise ProbeFailed(f"HTTP status {answer.status}")
@@ -120,7 +132,7 @@ class BodyContains:
             if len(answer.body) == BODY_LIMIT:
                 where = f"the first {BODY_LIMIT} bytes of the answer"
             raise ProbeFailed(f"{self.text!r} is not in {where}")
-        return f"contains {self.text!r}"
+        return Seen(f"contains {self.text!r}", answer.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +152,7 @@ class ResponseTime:
         amount = int(match[1])
         return cls(timedelta(**{"milliseconds" if match[2] == "ms" else "seconds": amount}))
 
-    def check(self, address: str, deadline: Deadline) -> str:
+    def check(self, address: str, deadline: Deadline) -> Seen:
         began = time.monotonic()
         answer = fetch(address, deadline)
         took = timedelta(seconds=time.monotonic() - began)
@@ -148,7 +160,7 @@ class ResponseTime:
             raise ProbeFailed(f"HTTP status {answer.status}")
         if took > self.limit:
             raise ProbeFailed(f"took {_ms(took)} instead of at most {_ms(self.limit)}")
-        return f"took {_ms(took)}"
+        return Seen(f"took {_ms(took)}", answer.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ class TlsExpiry:
         except InvalidSpan as error:
             raise InvalidProbe(str(error)) from error
 
-    def check(self, address: str, deadline: Deadline) -> str:
+    def check(self, address: str, deadline: Deadline) -> Seen:
         parts = split(address)
         assert parts.hostname is not None
         with closing(connect_tls(parts.hostname, port_of(parts), deadline)) as sock:
@@ -180,7 +192,7 @@ class TlsExpiry:
                 f"certificate ends on {ends:%Y-%m-%d %H:%M} UTC, "
                 f"in less than {format_span(self.at_least)}"
             )
-        return f"certificate ends on {ends:%Y-%m-%d}"
+        return Seen(f"certificate ends on {ends:%Y-%m-%d}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +206,9 @@ class TcpConnect:
         _expects_nothing(expects)
         return cls()
 
-    def check(self, address: str, deadline: Deadline) -> str:
+    def check(self, address: str, deadline: Deadline) -> Seen:
         _open(address, deadline).close()
-        return "accepts connections"
+        return Seen("accepts connections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +222,7 @@ class RedisPing:
         _expects_nothing(expects)
         return cls()
 
-    def check(self, address: str, deadline: Deadline) -> str:
+    def check(self, address: str, deadline: Deadline) -> Seen:
         parts = split(address)
         with closing(_open(address, deadline)) as sock:
             wire = Wire(sock, deadline)
@@ -221,7 +233,7 @@ class RedisPing:
                 _expect(replies.readline(LONGEST_LINE), b"+OK")
             wire.sendall(_command("PING"))
             _expect(replies.readline(LONGEST_LINE), b"+PONG")
-        return "answers PING"
+        return Seen("answers PING")
 
 
 KINDS: dict[str, type[Probe]] = {
@@ -264,12 +276,15 @@ def run(kind: str, expects: str, address: str, *, timeout: timedelta) -> ProbeRe
     began = time.monotonic()
     try:
         probe = read(kind, expects, address)
-        message = probe.check(address, Deadline(timeout.total_seconds()))
+        seen = probe.check(address, Deadline(timeout.total_seconds()))
         ok = True
     except (ProbeFailed, OSError, http.client.HTTPException, ValueError) as error:
-        message, ok = reason_of(error, timeout), False
+        seen, ok = Seen(reason_of(error, timeout)), False
     return ProbeResult(
-        ok=ok, message=_one_line(message), response_ms=(time.monotonic() - began) * 1000
+        ok=ok,
+        message=_one_line(seen.message),
+        response_ms=(time.monotonic() - began) * 1000,
+        mark=seen.mark or seen.message,
     )
 
 

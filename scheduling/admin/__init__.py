@@ -7,6 +7,7 @@ from django.contrib import admin
 from scheduling.admin import (
     calendars,
     circuits,
+    coverage,
     dead_letters,
     jobs,
     locks,
@@ -14,12 +15,15 @@ from scheduling.admin import (
     periodic,
     resources,
     runs,
+    sources,
+    targets,
     users,
 )
 
 __all__ = [
     "calendars",
     "circuits",
+    "coverage",
     "dead_letters",
     "jobs",
     "locks",
@@ -27,6 +31,8 @@ __all__ = [
     "periodic",
     "resources",
     "runs",
+    "sources",
+    "targets",
     "users",
 ]
 

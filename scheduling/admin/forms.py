@@ -20,6 +20,7 @@ from unfold.widgets import (
 from scheduling import clock
 from scheduling.admin import choices, display
 from scheduling.admin.base import ModelForm
+from scheduling.admin.feeding import FeedField, PoliteField
 from scheduling.admin.fields import (
     FailuresField,
     LinesField,
@@ -106,6 +107,8 @@ class JobForm(ModelForm[Job]):
         "JOBS_MEMORY_LIMIT",
     )
     locks = LinesField(required=False, help_text="Keys of locks that every run holds, one a line")
+    feed = FeedField()
+    polite = PoliteField()
     recipients = RecipientsField(
         required=False,
         help_text="Addresses and names of channels, one a line; empty: those of JOBS_NOTIFY",
@@ -132,10 +135,11 @@ class JobForm(ModelForm[Job]):
     )
     pause_after = forms.IntegerField(
         required=False,
-        min_value=1,
+        min_value=0,
         max_value=MOST_FAILURES,
         widget=UnfoldAdminIntegerFieldWidget(),
-        help_text="Failures in a row that pause it; empty: never",
+        help_text="Results in a row, failed or missing, that pause it; 0: never; empty: never, "
+        "if it is fed JOBS_PAUSE_AFTER",
     )
     ping_url = SecretField(
         required=False,

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from scheduling import clock, health, runs
-from scheduling.admin import display, overview
+from scheduling.admin import coverage, display, overview
 from scheduling.admin.sidebar import flower_link
 from scheduling.conf import conf
 from scheduling.models import Circuit, Job, Run, State, Target
@@ -48,7 +48,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     now = clock.now()
     context |= {
         "title": "Home",
-        "cards": cards(now),
+        "cards": [*cards(request, now), *filter(None, [coverage.card(request, now)])],
         "flower_url": flower_link(request),
         "may_see_jobs": request.user.has_perm("scheduling.view_job"),
         "may_see_runs": request.user.has_perm("scheduling.view_run"),
@@ -70,7 +70,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
-def cards(now: datetime) -> list[dict[str, Any]]:
+def cards(request: HttpRequest, now: datetime) -> list[dict[str, Any]]:
     found = {check.name: check for check in health.checks(now, CARDS)}
     shown = [
         {"title": title, "ok": found[name].ok, "detail": found[name].detail}
@@ -79,7 +79,8 @@ def cards(now: datetime) -> list[dict[str, Any]]:
     ]
     queued, running = capped(State.QUEUED), capped(State.RUNNING)
     detail = f"{running} running, {queued} queued"
-    return [*shown, {"title": "Open runs", "ok": True, "detail": detail, "url": open_runs_url()}]
+    url = open_runs_url() if request.user.has_perm("scheduling.view_run") else ""
+    return [*shown, {"title": "Open runs", "ok": True, "detail": detail, "url": url}]
 
 
 def capped(state: State) -> str:

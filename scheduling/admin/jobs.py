@@ -150,9 +150,10 @@ class JobAdmin(Mutes[Job], Operations[Job], SmallJson, ModelAdmin[Job]):
             "fields": (
                 "catch_up", "catch_up_window", "overlap", "queue_limit", "start_within", "retries",
                 "retry_delay", "retry_delay_max", "retry_on", "rerun_if_lost", "pause_after",
-                "circuit", "locks", "lock_resource", "locks_until_next_fire",
+                "circuit", "locks", "lock_resource", "locks_until_next_fire", "batch",
             ),
         }),
+        ("Feeding", {"classes": ("tab",), "fields": ("feed", "polite")}),
         ("Limits", {
             "classes": ("tab",), "fields": ("soft_limit", "hard_limit", "memory_limit"),
         }),

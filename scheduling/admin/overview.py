@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling import clock, ledger, runs
-from scheduling.admin import display, muting
+from scheduling.admin import display, feeding, muting
 from scheduling.admin.saving import in_form
 from scheduling.declarations import columns, row_jobs
 from scheduling.errors import InvalidSchedule
@@ -48,6 +48,7 @@ class Overview:
     job: Job
     health: SafeString
     sentence: str
+    feeding: list[str]
     problem: str
     clock: str
     zone: str
@@ -89,6 +90,7 @@ def of(job: Job, request: HttpRequest) -> Overview:
         job=job,
         health=health_badge(job, facts, held=held),
         sentence="" if problem else ledger.sentence_of(job, facts),
+        feeding=feeding.in_words(job),
         problem=problem,
         clock=timezone.get_current_timezone_name(),
         zone=zone_of(schedule),

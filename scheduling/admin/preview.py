@@ -85,6 +85,7 @@ def preview(query: QueryDict, *, may_see_jobs: bool) -> dict[str, Any]:
         "days_left_out": [day.isoformat() for day in coming.days_left_out],
         "more_left_out": coming.more_left_out,
         "over": schedule.is_anchored and not coming.fires,
+        "from_ends": schedule.is_joinable and schedule.after_end(now) is not None,
     }
 
 

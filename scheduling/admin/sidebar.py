@@ -18,6 +18,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Runs", "history", "scheduling", "run"),
             ("Targets", "target", "scheduling", "target"),
             ("Resources", "dns", "scheduling", "resource"),
+            ("Coverage", "donut_large", "scheduling", "coveragecount"),
+            ("Sources", "input", "scheduling", "source"),
             ("Locks", "lock", "scheduling", "seat"),
             ("Circuits", "account_tree", "scheduling", "circuit"),
             ("Holiday calendars", "beach_access", "scheduling", "calendar"),

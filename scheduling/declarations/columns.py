@@ -54,6 +54,7 @@ FIELDS = (
     "rerun_if_lost",
     "memory_limit",
     "pause_after",
+    "batch",
     "circuit_id",
     "locks",
     "locks_until_next_fire",

@@ -14,8 +14,13 @@ class Pausable(models.Model):
     """
 
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
-    paused_by = models.CharField(max_length=150, blank=True, db_default="", editable=False)
-    pause_reason = models.CharField(max_length=300, blank=True, db_default="", editable=False)
+    # Both defaults: one of the database alone is an expression, which slows down bulk inserts.
+    paused_by = models.CharField(
+        max_length=150, blank=True, default="", db_default="", editable=False
+    )
+    pause_reason = models.CharField(
+        max_length=300, blank=True, default="", db_default="", editable=False
+    )
     paused_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
@@ -37,7 +42,9 @@ class Told(models.Model):
         help_text="E-mail addresses and names of channels (JOBS_CHANNELS)",
     )
     muted_until = models.DateTimeField(null=True, blank=True, editable=False)
-    muted_by = models.CharField(max_length=150, blank=True, db_default="", editable=False)
+    muted_by = models.CharField(
+        max_length=150, blank=True, default="", db_default="", editable=False
+    )
 
     class Meta:
         abstract = True

@@ -48,6 +48,7 @@ class CoverageCount(models.Model):
                 fields=("job", "source", "measure"), name="one_count_per_measure"
             ),
         )
+        verbose_name_plural = "coverage"
 
     def __str__(self) -> str:
         return f"{self.measure} of {self.job_id}: {self.value}"
@@ -76,6 +77,8 @@ class ArchiveFile(models.Model):
     name = models.CharField(max_length=200, unique=True)
     began_at = models.DateTimeField()
     written_at = models.DateTimeField(null=True, blank=True)
+    # What ended before then may be in it.
+    before = models.DateTimeField(null=True, blank=True)
     runs = models.PositiveIntegerField(default=0)
     size = models.PositiveBigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True, default="")

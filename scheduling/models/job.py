@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -151,6 +152,12 @@ class Job(Pausable, Told):
         db_default=False,
         help_text="Locks are held until the next fire, so that runs keep their distance",
     )
+    batch = models.PositiveSmallIntegerField(
+        default=1,
+        db_default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="How many of its runs one message may carry: for short ones, in the worker",
+    )
     # How its targets are picked (scheduling.feeds.Feed as JSON); empty: they are not, they fire.
     feed = models.JSONField(null=True, blank=True)
     # How much of it may press on one host or other key (scheduling.feeds.Polite as JSON).
@@ -200,6 +207,12 @@ class Job(Pausable, Told):
     def is_external(self) -> bool:
         """Whether it runs as a process of its own; a program always does."""
         return self.kind == Kind.PROGRAM or (self.kind == Kind.COMMAND and not self.internal)
+
+    @property
+    def is_picked(self) -> bool:
+        """Whether strategies pick its targets, but for those with fire times of their own."""
+        feed = self.feed
+        return isinstance(feed, dict) and bool(feed.get("shares") or feed.get("express"))
 
     def override_of(self, field: str) -> dict[str, Any] | None:
         found = self.overrides.get(field)

@@ -22,6 +22,8 @@ class State(models.TextChoices):
 
 
 OPEN_STATES = (State.QUEUED, State.RUNNING)
+# The queue of jobs that others execute. What is published there is only stamped: it is claimed.
+OUTSIDE = "jobs:outside"
 
 
 class Cause(models.TextChoices):
@@ -102,8 +104,16 @@ class Run(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # Empty for cause `foreign` only: history of tasks that are not jobs.
-    # Indexed below, with what is asked for besides; so are the other rows it refers to.
-    job = models.ForeignKey(Job, models.CASCADE, null=True, related_name="runs", db_index=False)
+    # Indexed below, with what is asked for besides; so are the other rows it refers to. The job is
+    # the target's, whose own constraint vouches for both: checking it again would cost each claim.
+    job = models.ForeignKey(
+        Job,
+        models.CASCADE,
+        null=True,
+        related_name="runs",
+        db_index=False,
+        db_constraint=False,
+    )
     target = models.ForeignKey(
         Target, models.CASCADE, null=True, related_name="runs", db_index=False
     )
@@ -239,6 +249,12 @@ class Run(models.Model):
             # Serves RunQuerySet.to_publish on every tick
             models.Index(
                 fields=("publish_at",), name="run_outbox", condition=Q(publish_at__isnull=False)
+            ),
+            # ... lane by lane, before all that has none
+            models.Index(
+                fields=("priority", "publish_at"),
+                name="run_outbox_lanes",
+                condition=Q(publish_at__isnull=False, priority__isnull=False),
             ),
             # Serves the reaper
             models.Index(

@@ -73,8 +73,8 @@ def pool_index(name: str, *order: str, **condition: Any) -> models.Index:
 
 # One for each stage of a strategy (scheduling.runs.strategies).
 POOL_INDEXES = (
-    pool_index("new", last_scheduled_at__isnull=True),
-    pool_index("new_of_source", "source", last_scheduled_at__isnull=True),
+    pool_index("new", "created_at", last_scheduled_at__isnull=True),
+    pool_index("new_of_source", "source", "created_at", last_scheduled_at__isnull=True),
     pool_index("oldest", "last_scheduled_at", last_scheduled_at__isnull=False),
     pool_index("unfound", "hint_at", found_at__isnull=True, hint_at__isnull=False),
     pool_index("stalest", "-staleness", staleness__isnull=False),
@@ -128,9 +128,16 @@ class Target(Pausable):
     short_runs = models.PositiveIntegerField(default=0, db_default=0, editable=False)
 
     # --- what looking at its resource has found (see scheduling.cadence) ---
-    # The source that named it first; its listing's parameters are the target's.
+    # The source that named it first; its listing's parameters are the target's. Without an index of
+    # its own, which each claim would have to write: a source is asked for by way of its listings.
     source = models.ForeignKey(
-        Source, models.SET_NULL, null=True, blank=True, editable=False, related_name="targets"
+        Source,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="targets",
+        db_index=False,
     )
     # When it changed last, as its listings say; empty: nobody says.
     hint_at = models.DateTimeField(null=True, blank=True, editable=False)

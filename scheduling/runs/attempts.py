@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from scheduling import redis
 from scheduling.conf import conf
 from scheduling.context import CurrentRun
 from scheduling.db import short_transaction, update_free
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Job, Parked, Reason, Run, Seat, State, Target
+from scheduling.models import Installation, Job, Parked, Reason, Run, Seat, State, Target
 from scheduling.runs import circuits, ends, log, pings, seats, tickets
 from scheduling.runs.cursors import CURSOR_FIELDS, lock_target, park, schedule_of
 from scheduling.runs.make import is_by_hand
@@ -74,9 +75,9 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
             return None
         job = run.job
         target.job = job
-        refusal = _refusal(run, job, target, now)
-        if refusal is not None:
-            reason, detail = refusal
+        refused = refusal(run, job, target, now)
+        if refused is not None:
+            reason, detail = refused
             ends.skip_queued(run, target, reason=reason, detail=detail, now=now)
             return None
         taken = _take_turn(run, job, target, now=now)
@@ -93,6 +94,11 @@ def start(run_id: UUID, attempt: int, *, worker: str, now: datetime) -> Started 
         run.target = target
         pings.of_start(run, job, now=now)
         log.changed(run, "started")
+    return started(run, job, target, token=token)
+
+
+def started(run: Run, job: Job, target: Target, *, token: int) -> Started:
+    """What an attempt that has been accepted needs."""
     return Started(
         run=run,
         job=job,
@@ -125,24 +131,27 @@ def _take_turn(run: Run, job: Job, target: Target, *, now: datetime) -> list[Sea
 
 def _accept(run: Run, *, token: int, worker: str, now: datetime) -> bool:
     """queued -> running, in the database and on the instance; False: somebody else was first."""
-    columns: dict[str, Any] = {
-        "state": State.RUNNING,
-        "reason": "",
-        "started_at": now,
-        "worker": worker,
-        "lease_until": now + conf.lease,
-        "token": token,
-        "waiting_for": "",
-        "detail": "",  # why it was postponed
-        # Of the attempt before, which has a row of its own by now.
-        **{"output": "", "output_bytes": 0, "error": "", "exit_code": None},
-    }
+    columns = {**columns_of_start(worker=worker, now=now), "token": token}
     queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, state=State.QUEUED)
     if queued.update(**columns) != 1:
         return False
     for name, value in columns.items():
         setattr(run, name, value)
     return True
+
+
+def columns_of_start(*, worker: str, now: datetime) -> dict[str, Any]:
+    return {
+        "state": State.RUNNING,
+        "reason": "",
+        "started_at": now,
+        "worker": worker,
+        "lease_until": now + conf.lease,
+        "waiting_for": "",
+        "detail": "",  # why it was postponed
+        # Of the attempt before, which has a row of its own by now.
+        **{"output": "", "output_bytes": 0, "error": "", "exit_code": None},
+    }
 
 
 def _await_end(target: Target, job: Job) -> None:
@@ -166,15 +175,25 @@ def _arguments(run: Run, job: Job, target: Target) -> dict[str, Any]:
     return merged
 
 
-def _refusal(run: Run, job: Job, target: Target, now: datetime) -> tuple[Reason, str] | None:
-    """Whether the run may no longer start at all. People may run a paused job by hand."""
+def refusal(
+    run: Run,
+    job: Job,
+    target: Target,
+    now: datetime,
+    *,
+    everything: Installation | None = None,
+) -> tuple[Reason, str] | None:
+    """Whether the run may no longer start at all. People may run a paused job by hand.
+
+    `everything` spares a query to who has it already.
+    """
     if job.retired_at is not None or target.retired_at is not None:
         return Reason.RETIRED, ""
     if run.start_by is not None and now > run.start_by:
         return Reason.LATE, f"it had to start by {run.start_by:%Y-%m-%d %H:%M:%S} UTC"
     if is_by_hand(run):
         return None
-    held = pause_of(job, target, now)
+    held = pause_of(job, target, now, everything=everything)
     if held is not None:
         return Reason.PAUSED, told(*held)
     circuit = circuits.held_by(job)
@@ -254,6 +273,15 @@ def postpone(run_id: UUID, attempt: int, *, until: datetime, detail: str, now: d
             return False
         tickets.wake(tickets.leave(run), now=now)
     return True
+
+
+def hurry(run_id: UUID, attempt: int, *, now: datetime) -> bool:
+    """Let a queued run that was postponed come at once. False: it is no longer queued."""
+    mine = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED)
+    if mine.filter(publish_at__gt=now).update(publish_at=now, ready_at=now):
+        redis.ring_on_commit()
+        return True
+    return mine.exists()
 
 
 def show_output(

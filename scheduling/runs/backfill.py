@@ -10,6 +10,7 @@ from itertools import islice
 from uuid import UUID, uuid4
 
 from scheduling import redis
+from scheduling.archive.horizon import archived_before
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidBackfill, JobRetired, UnknownTarget
 from scheduling.models import Cause, Job, Reason, Run, State, Target
@@ -186,7 +187,9 @@ def _owed(
             )
     if missing_only:
         made_good = _made_good(found, after, until)
-        found = [fire for fire in found if fire not in made_good]
+        # Of what has left the table nobody knows here whether it was run.
+        horizon = archived_before() or after
+        found = [fire for fire in found if fire not in made_good and fire.at >= horizon]
     # Stable: of one fire time, the keys in their order.
     return sorted(found, key=lambda fire: fire.at, reverse=newest_first)
 

@@ -47,7 +47,8 @@ def claim(
         # Two beats with different targets of one job must not both spend its last run.
         counted = known.filter(pk__in=jobs, runs_left__isnull=False).order_by("pk")
         jobs |= {job.pk: job for job in counted.select_for_update(no_key=True, of=("self",))}
-        everything = Installation.objects.filter(pk=1).first()
+        # Without a row nothing has ever been paused; asked once, not for each target.
+        everything = Installation.objects.filter(pk=1).first() or Installation(pk=1)
         open_runs = open_runs_of(target.pk for target in targets)
         budget = catch_up_budget
         for target in targets:
@@ -98,7 +99,7 @@ def _claim_target(
     job: Job,
     open_runs: list[Run],
     *,
-    everything: Installation | None,
+    everything: Installation,
     now: datetime,
     budget: int | None,
     claim: Claim,

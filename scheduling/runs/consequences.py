@@ -5,26 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 
 from scheduling.models import Cause, Event, Job, Run, State, Target
-from scheduling.runs import circuits, follow_ups, late_fires, pings, restarts, scopes, telling
+from scheduling.runs import (
+    circuits,
+    coverage,
+    follow_ups,
+    late_fires,
+    observing,
+    pings,
+    restarts,
+    scopes,
+    telling,
+)
 from scheduling.runs.joins import BY_WILL
 
 TARGET_FIELDS = (
     "last_ended_at",
     "last_succeeded_at",
     "last_skipped_at",
-    "last_state",
-    "last_outcome",
     "last_alerted_at",
     "failing_since",
     "failures_in_a_row",
     "short_runs",
+    *observing.STANDING_FIELDS,
 )
+PAUSE_FIELDS = ("paused_at", "paused_by", "pause_reason", "paused_until")
 
 
-def record(run: Run, target: Target, job: Job, *, now: datetime) -> int:
+def record(run: Run, target: Target, job: Job, *, now: datetime, fingerprint: str = "") -> int:
     """Write what follows from the end of `run`; give how many runs became ready.
 
-    The target's columns (TARGET_FIELDS) are set on the instance, for the caller to save.
+    `fingerprint`: of what it has found. The target's columns (TARGET_FIELDS) are set on the
+    instance, for the caller to save.
     """
     restarts.count(run, target, job)
     if run.state == State.SKIPPED:
@@ -43,26 +54,33 @@ def record(run: Run, target: Target, job: Job, *, now: datetime) -> int:
     if event in telling.ALERTS:
         target.last_alerted_at = now
     # Old days that are run again say nothing about today.
-    counts = run.state == State.FAILED and run.cause != Cause.BACKFILL
-    if counts and _pause_after_failures(target, job, now):
-        events[Event.PAUSED] = (
-            f"{target.failures_in_a_row} failures in a row; resume it once mended"
-        )
+    if run.cause == Cause.BACKFILL:
+        target.last_state, target.last_outcome = run.state, run.outcome
+    else:
+        before = coverage.facts_of(target)
+        observing.of_run(run, target, job, fingerprint=fingerprint, now=now)
+        coverage.note(job.pk, target.source_id, before, coverage.facts_of(target))
+        is_paused = observing.has_run_out(target, job) and _pause(target, job, now)
+        if is_paused and telling.tells_of_each(job):
+            events[Event.PAUSED] = f"{observing.why_run_out(target)}; resume it once mended"
     telling.insert(run, job, events, now=now)
     circuits.after_failure(run, target, job, now=now)
     return follow_ups.insert(run, target, job, now)
 
 
-def _pause_after_failures(target: Target, job: Job, now: datetime) -> bool:
-    """Pause what has failed as often in a row as its job allows: a plain job, or one target."""
-    if job.pause_after is None or target.failures_in_a_row < job.pause_after:
-        return False
-    reason = f"{target.failures_in_a_row} failures in a row"
-    return scopes.hold(target if target.key else job, by="Beatkeeper", reason=reason, now=now)
+def _pause(target: Target, job: Job, now: datetime) -> bool:
+    """Pause what was not found as often in a row as its job allows: a plain job, or one target."""
+    why = observing.why_run_out(target)
+    if not target.key:
+        return scopes.hold(job, by=observing.BY, reason=why, now=now)
+    # Before the pause, which is counted by what the table says.
+    target.save(update_fields=TARGET_FIELDS)
+    is_paused = scopes.hold(target, by=observing.BY, reason=why, now=now)
+    target.refresh_from_db(fields=PAUSE_FIELDS)
+    return is_paused
 
 
 def _count(run: Run, target: Target, now: datetime) -> None:
-    target.last_state, target.last_outcome = run.state, run.outcome
     if run.state == State.SUCCEEDED:
         target.last_succeeded_at, target.failing_since, target.failures_in_a_row = now, None, 0
     else:

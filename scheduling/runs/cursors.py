@@ -17,11 +17,13 @@ CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")
 
 
 def schedule_of(target: Target, job: Job) -> Schedule:
-    """The schedule of a target by the rules of its job: clock changes, days off.
+    """The schedule of a target by the rules of its job, clock changes and days off, and as it has
+    adapted to the target's results.
 
     Raises InvalidSchedule if what is stored cannot be read.
     """
-    return by_rules(target.schedule or job.schedule, job)
+    schedule = by_rules(target.schedule or job.schedule, job)
+    return schedule.adapted_to(target.interval, level=target.level)
 
 
 def by_rules(text: str, job: Job) -> Schedule:
@@ -106,7 +108,7 @@ def first_fire(schedule: Schedule, job: Job, *, after: datetime, name: str) -> d
         # a fire exactly at the start counts
         since = job.starts_at - job.starts_at.resolution
     fire = schedule.next(since, name=name)
-    if fire is None:
+    if fire is None and not job.is_picked:
         fire = schedule.after_end(max(after, job.starts_at or after))
     return within_life(job, fire)
 
@@ -128,19 +130,29 @@ def park(target: Target, why: Parked) -> None:
 
 def begin(target: Target, job: Job, *, after: datetime, since: datetime) -> None:
     """Set the first cursor after `after` on the instance and begin a stretch of its schedule."""
+    stretch = first_stretch(target, job, after=after, since=since)
+    if stretch is not None:
+        stretch.save(force_insert=True)
+
+
+def first_stretch(
+    target: Target, job: Job, *, after: datetime, since: datetime
+) -> ScheduleStretch | None:
+    """Set the first cursor after `after` on the instance; give the stretch to insert, if any."""
     target.job = job
     try:
         schedule = schedule_of(target, job)
     except InvalidSchedule:
         park(target, Parked.ERROR)
         target.parked_cursor = after
-        return
+        return None
     set_cursor(target, first_fire(schedule, job, after=after, name=target.name))
-    if schedule.is_anchored:
-        ScheduleStretch.objects.create(
-            target=target,
-            schedule=str(schedule),
-            clock_change=job.clock_change,
-            days_off="" if job.calendar is None else str(job.calendar.days_off),
-            since=target.next_fire_at or since,
-        )
+    if not schedule.is_anchored:
+        return None
+    return ScheduleStretch(
+        target=target,
+        schedule=str(schedule),
+        clock_change=job.clock_change,
+        days_off="" if job.calendar is None else str(job.calendar.days_off),
+        since=target.next_fire_at or since,
+    )

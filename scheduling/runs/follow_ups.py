@@ -8,9 +8,11 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from django.db.models import Prefetch, prefetch_related_objects
+
 from scheduling.conf import conf
 from scheduling.models import Cause, FollowUp, Job, Reason, Run, State, Target
-from scheduling.runs import joins, log, make
+from scheduling.runs import coverage, joins, log, make, pool
 from scheduling.runs.cursors import CURSOR_FIELDS, begin
 
 logger = logging.getLogger(__name__)
@@ -27,12 +29,7 @@ def insert(run: Run, target: Target, job: Job, now: datetime) -> int:
     """
     if run.state == State.SKIPPED and run.root_id is None:
         return 0
-    rules = list(
-        FollowUp.objects.filter(job=job, follower__retired_at=None)
-        .select_related("follower")
-        # In one order everywhere: two ends may make targets of the same followers.
-        .order_by("follower")
-    )
+    rules = rules_of(job)
     if not rules:
         return 0
     waiting = joins.behind(job)
@@ -53,6 +50,14 @@ def insert(run: Run, target: Target, job: Job, now: datetime) -> int:
             goals = _goals([join.follower], root.target, now)[join.follower.pk]
             ready += _save(_rows(join.follower, goals, conf.FAN_OUT, now, columns))
     return ready
+
+
+def rules_of(job: Job) -> list[FollowUp]:
+    """Where its ends lead; asked once for each instance, which lives as long as a transaction."""
+    # In one order everywhere: two ends may make targets of the same followers.
+    active = FollowUp.objects.filter(follower__retired_at=None).order_by("follower")
+    prefetch_related_objects([job], Prefetch("follow_ups", active.select_related("follower")))
+    return list(job.follow_ups.all())
 
 
 def _plain_rows(run: Run, target: Target, rules: list[FollowUp], now: datetime) -> Iterator[Run]:
@@ -113,8 +118,10 @@ def _new_target(follower: Job, parent: Target, now: datetime) -> Target:
         job=follower, key=parent.key, defaults={"resource": parent.resource}
     )
     if created:
+        coverage.note(follower.pk, target.source_id, None, coverage.facts_of(target))
         begin(target, follower, after=now, since=now)
-        target.save(update_fields=CURSOR_FIELDS)
+        pool.place(target, follower, now=now)
+        target.save(update_fields=(*CURSOR_FIELDS, *pool.POOL_FIELDS))
     return target
 
 

@@ -9,9 +9,10 @@ from django.db.models import Q
 from scheduling import redis
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Job, Parked, Run, Target
+from scheduling.models import Job, Parked, Resource, Run, Target
 from scheduling.policies import CatchUp
-from scheduling.runs import log
+from scheduling.runs import bulk, coverage, log, observing, pool
+from scheduling.runs.coverage import Change
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     first_fire,
@@ -24,6 +25,7 @@ from scheduling.runs.cursors import (
 )
 from scheduling.runs.scopes import (
     Scope,
+    counted,
     hold,
     installation,
     name_of,
@@ -61,11 +63,11 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     held = told(name_of(scope), scope)
     if isinstance(scope, Job | Target):
         _forgive(scope)
-    changed: int = (
-        type(scope)
-        .objects.filter(pk=scope.pk, paused_at__isnull=False)
-        .update(paused_at=None, paused_by="", pause_reason="", paused_until=now + UNFINISHED)
-    )
+    paused = type(scope).objects.filter(pk=scope.pk, paused_at__isnull=False)
+    with short_transaction(), counted(scope):
+        changed: int = paused.update(
+            paused_at=None, paused_by="", pause_reason="", paused_until=now + UNFINISHED
+        )
     scope.refresh_from_db()
     if not changed:
         return False
@@ -76,24 +78,42 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
     ids = list(affected.order_by("pk").values_list("pk", flat=True))
     for begin in range(0, len(ids), RESUME_BATCH):
         _resume_targets(ids[begin : begin + RESUME_BATCH], missed, held, now)
+    _put_back(scope, now)
     type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=now + SETTLED)
     redis.ring()
     return True
 
 
+def _put_back(scope: Scope, now: datetime) -> None:
+    """Targets that strategies pick leave the pool with their own pause or their resource's only."""
+    if isinstance(scope, Resource | Target):
+        pool.put_back(targets_of(scope), now=now)
+
+
 def _forgive(scope: Job | Target) -> None:
     """Give what pauses itself after some failures as many chances again."""
     job = scope if isinstance(scope, Job) else scope.job
-    if job.pause_after is None:
+    if job.pause_after is None and job.feed is None:
         return
-    failing = targets_of(scope).filter(failures_in_a_row__gt=0).order_by("pk")
-    ids = list(failing.values_list("pk", flat=True))
+    failing = targets_of(scope).filter(Q(failures_in_a_row__gt=0) | Q(misses__gt=0))
+    ids = list(failing.order_by("pk").values_list("pk", flat=True))
     for begin in range(0, len(ids), RESUME_BATCH):
         with short_transaction():
-            for target_id in ids[begin : begin + RESUME_BATCH]:
-                target = lock_target(target_id)
-                target.failures_in_a_row = 0
-                target.save(update_fields=("failures_in_a_row",))
+            batch = Target.objects.filter(pk__in=ids[begin : begin + RESUME_BATCH]).order_by("pk")
+            targets = list(batch.select_for_update(no_key=True, of=("self",)))
+            before = [coverage.facts_of(target) for target in targets]
+            for target in targets:
+                observing.new_chances(target)
+            bulk.write(targets, observing.CHANCE_FIELDS)
+            coverage.note_many(
+                Change(
+                    job_id=target.job_id,
+                    source_id=target.source_id,
+                    before=facts,
+                    after=coverage.facts_of(target),
+                )
+                for target, facts in zip(targets, before, strict=True)
+            )
 
 
 def look_again(scope: Scope, *, now: datetime) -> int:
@@ -107,6 +127,7 @@ def look_again(scope: Scope, *, now: datetime) -> int:
     held = f"{name_of(scope)} was paused"
     for begin in range(0, len(ids), RESUME_BATCH):
         _resume_targets(ids[begin : begin + RESUME_BATCH], CatchUp.NONE, held, now)
+    _put_back(scope, now)
     type(scope).objects.filter(pk=scope.pk, paused_at=None).update(paused_until=None)
     return len(ids)
 

@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from scheduling.db import short_transaction
 from scheduling.models import Circuit, Installation, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.run import OPEN_STATES
-from scheduling.runs import closing, ends, pausing, services, tickets
+from scheduling.runs import closing, ends, pausing, rearming, services, tickets, waking
 from scheduling.runs.cursors import CURSOR_FIELDS, job_of, lock_target
 from scheduling.runs.scopes import Scope
 
@@ -103,7 +103,7 @@ def _wake_forgotten(now: datetime) -> int:
         .exclude(waiting_on__state__in=OPEN_STATES)
     )
     forgotten = waiting.select_related("job").defer("output", "error")[:BATCH]
-    woken = sum(ends.wake(run, now=now) for run in forgotten)
+    woken = sum(waking.wake(run, now=now) for run in forgotten)
     woken += tickets.stand_in_line_anew(now)
     return woken + tickets.wake(tickets.forgotten(now), now=now)
 
@@ -118,7 +118,7 @@ def _arm_forgotten(now: datetime) -> int:
     for pk in list(forgotten.values_list("pk", flat=True)[:BATCH]):
         with short_transaction():
             target = lock_target(pk)
-            ends.rearm_after_end(target, job_of(target), ended=now)
+            rearming.rearm_after_end(target, job_of(target), ended=now)
             target.save(update_fields=CURSOR_FIELDS)
             armed += target.parked == ""
     return armed

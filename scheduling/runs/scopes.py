@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 from django.db.models import Q
 
+from scheduling.db import short_transaction
 from scheduling.models import Circuit, Installation, Job, Resource, Target
 from scheduling.models.base import Pausable
 from scheduling.models.target import TargetQuerySet
-from scheduling.runs import log
+from scheduling.runs import coverage, log, pool
 
 Scope = Installation | Circuit | Job | Resource | Target
 
@@ -71,14 +73,24 @@ def targets_of(scope: Scope) -> TargetQuerySet:
     return Target.objects.filter(pk=scope.pk) if isinstance(scope, Target) else Target.objects.all()
 
 
+def counted(scope: Scope) -> AbstractContextManager[None]:
+    """Note what a block makes of a target; the other scopes are not counted."""
+    return coverage.noting(scope.pk) if isinstance(scope, Target) else nullcontext()
+
+
 def hold(
     scope: Scope, *, by: str, reason: str, now: datetime, until: datetime | None = None
 ) -> bool:
     """Pause a scope, by one UPDATE. False: it was paused already."""
     free = type(scope).objects.filter(Q(paused_at=None) | Q(paused_until__lte=now), pk=scope.pk)
-    changed: int = free.update(
-        paused_at=now, paused_by=by[:150], pause_reason=reason[:300], paused_until=until
-    )
+    with short_transaction(), counted(scope):
+        changed: int = free.update(
+            paused_at=now, paused_by=by[:150], pause_reason=reason[:300], paused_until=until
+        )
     if changed:
+        # Whoever has it in hand is to know; of the row, nothing else is written from here.
+        scope.paused_at, scope.paused_until = now, until
+        if isinstance(scope, Resource | Target):
+            pool.take_out(targets_of(scope))
         log.pausing(str(scope), "paused", by, reason)
     return bool(changed)

@@ -13,7 +13,7 @@ from django.db.models import F
 from scheduling.conf import conf
 from scheduling.models import Cause, Job, Parked, Reason, Run, Target
 from scheduling.policies import CatchUp, Plan, catch_up_window, plan_fires
-from scheduling.runs import log, make
+from scheduling.runs import bulk, log, make
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     Ending,
@@ -249,7 +249,7 @@ def _exists(run_id: UUID, new: set[UUID]) -> bool:
 def write(result: Claim, targets: list[Target]) -> None:
     """Insert the rows, save the cursors, and tell who listens; inside the caller's transaction."""
     result.runs, result.skips = insert(result.runs, result.skips)
-    Target.objects.bulk_update(targets, TARGET_FIELDS)
+    bulk.write(targets, TARGET_FIELDS)
     started: dict[int, int] = defaultdict(int)
     for run in result.runs:
         if run.job is not None and run.job.runs_left is not None:

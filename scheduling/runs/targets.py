@@ -15,7 +15,7 @@ from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Calendar, Cause, Job, Parked, Reason, Resource, Run, Target
 from scheduling.models.job import ScheduleStretch
-from scheduling.runs import circuits, ends, log, make, seats, services
+from scheduling.runs import circuits, coverage, ends, log, make, pool, seats, services
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     begin,
@@ -32,6 +32,7 @@ from scheduling.runs.settle import settle_up_to
 from scheduling.schedules import parse, require_supported
 from scheduling.services import ALWAYS, is_service
 
+PLACE_FIELDS = (*CURSOR_FIELDS, *pool.POOL_FIELDS, "interval")
 FirstRun = datetime | Literal["now", "next"]
 
 
@@ -90,8 +91,10 @@ def add_target(
             },
         )
         if created:
+            coverage.note(job.pk, target.source_id, None, coverage.facts_of(target))
             begin(target, job, after=wait_until or after or now, since=now)
-            target.save(update_fields=CURSOR_FIELDS)
+            pool.place(target, job, now=now)
+            target.save(update_fields=PLACE_FIELDS)
             if wait_until is not None or first == "now":
                 _run_first(target, job, wait_until or now, now=now)
             redis.ring_on_commit()
@@ -173,6 +176,8 @@ def reschedule(
             schedule_version=F("schedule_version") + 1,
         )
         for target in targets:
+            if schedule is not None and not target.schedule:
+                target.interval = None
             _restart(target, stored, after=after or settled[target.pk], now=now)
         for target in former:
             if not is_service(stored, target):
@@ -221,7 +226,7 @@ def reschedule_target(target: Target, *, schedule: str, now: datetime) -> None:
     with short_transaction():
         locked = lock_target(target.pk)
         end = _settle(locked, job_of(locked), now)
-        locked.schedule = schedule
+        locked.schedule, locked.interval = schedule, None
         locked.save(update_fields=("schedule",))
         _restart(locked, locked.job, after=end, now=now)
         seats.keep_distance([locked], now=now)
@@ -291,7 +296,8 @@ def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime)
     if job.retired_at is not None or target.retired_at is not None:
         # Its schedule begins when it is put back into use.
         park(target, Parked.RETIRED)
-        target.save(update_fields=CURSOR_FIELDS)
+        pool.place(target, job, now=now)
+        target.save(update_fields=PLACE_FIELDS)
         return
     parked = target.parked
     first = first_run_of(job)
@@ -303,7 +309,9 @@ def _restart(target: Target, job: Job, *, after: datetime | None, now: datetime)
         park(target, Parked.PAUSED)
     elif target.next_fire_at is not None and not _is_anchored(target, job) and open_runs.exists():
         park(target, Parked.OPEN)
-    target.save(update_fields=CURSOR_FIELDS)
+    if job.is_picked:
+        pool.place(target, job, now=now, is_busy=open_runs.exists())
+    target.save(update_fields=PLACE_FIELDS)
 
 
 def lock_targets(targets: QuerySet[Target]) -> list[Target]:
@@ -332,7 +340,9 @@ def retire_target(target: Target, *, now: datetime) -> bool:
     """Take one target out of use; its history stays."""
     with short_transaction():
         locked = lock_target(target.pk)
-        if not Target.objects.filter(pk=target.pk, retired_at=None).update(retired_at=now):
+        with coverage.noting(target.pk):
+            changed = Target.objects.filter(pk=target.pk, retired_at=None).update(retired_at=now)
+        if not changed:
             return False
         _retire_locked(locked, now)
         seats.keep_distance([locked], now=now)
@@ -343,16 +353,21 @@ def retire_target(target: Target, *, now: datetime) -> bool:
 def _retire_locked(target: Target, now: datetime) -> None:
     _settle(target, job_of(target), now)
     park(target, Parked.RETIRED)
-    target.save(update_fields=CURSOR_FIELDS)
+    target.eligible_at = target.eligible_since = None
+    target.save(update_fields=PLACE_FIELDS)
     for run in Run.objects.queued().filter(target=target).select_related("job"):
         ends.skip_queued(run, target, reason=Reason.RETIRED, now=now)
 
 
 def revive(job: Job, *, now: datetime) -> bool:
     """Put a retired job back into use: its next fire lies strictly after now."""
+    retired = Job.objects.filter(pk=job.pk, retired_at__isnull=False)
+    # Each start of a beat asks for each job: not at the price of locking a million targets.
+    if not retired.exists():
+        return False
     with short_transaction():
         targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
-        if not Job.objects.filter(pk=job.pk, retired_at__isnull=False).update(retired_at=None):
+        if not retired.update(retired_at=None):
             return False
         for target in targets:
             _restart(target, job_of(target), after=None, now=now)
@@ -365,9 +380,12 @@ def revive_target(target: Target, *, now: datetime) -> bool:
     """Put a retired target back into use."""
     with short_transaction():
         locked = lock_target(target.pk)
-        changed = Target.objects.filter(pk=target.pk, retired_at__isnull=False)
-        if not changed.update(retired_at=None):
+        with coverage.noting(target.pk):
+            retired = Target.objects.filter(pk=target.pk, retired_at__isnull=False)
+            changed = retired.update(retired_at=None)
+        if not changed:
             return False
+        locked.retired_at = None
         _restart(locked, job_of(locked), after=None, now=now)
         redis.ring_on_commit()
     target.refresh_from_db()

@@ -32,8 +32,17 @@ MUTED = "Muted"  # how the error of a row begins that was kept quiet
 Tellable = Job | Circuit | Resource
 
 
+def tells_of_each(job: Job) -> bool:
+    """Whether the end of each target is told. In an inventory some always fail, and nobody reads a
+    mail for each of a million: coverage counts them. `notify_still_failing` asks for all of it.
+    """
+    return not job.is_picked or job.notify_still_failing
+
+
 def event_of(run: Run, target: Target, job: Job, now: datetime) -> Event | None:
     """What to tell of an end, seen from the target's state before it: one thing of each run."""
+    if not tells_of_each(job):
+        return Event.LOST if run.reason in (Reason.LOST, Reason.POISON) else None
     if run.state == State.SUCCEEDED:
         if target.failing_since is not None:
             return Event.FIXED

@@ -28,6 +28,7 @@ from scheduling.models.job import DeclaredIn
 from scheduling.registry import Declaration
 from scheduling.runs.cursors import by_rules
 from scheduling.sync import rules
+from scheduling.sync.sources import facts_of_sources, sync_sources
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def sync(*, now: datetime, dry_run: bool = False, by: str = "sync") -> SyncResul
     1. Jobs of the code are created, updated (fields that an operator has set stay) or put back.
     2. Jobs that the code no longer declares are retired; their history stays.
     3. Jobs follow django-celery-beat's rows.
-    4. Follow-up rules are made as declared.
+    4. Follow-up rules are made as declared, and then sources.
     What is wrong with one declaration is told in `problems` and stops no other. `by` goes into
     the log.
     """
@@ -110,6 +111,7 @@ def fingerprint(collected: Collected) -> str:
         ]
         for declaration in collected.declarations.values()
     ]
+    facts += facts_of_sources()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -129,6 +131,9 @@ def _sync(collected: Collected, *, now: datetime) -> SyncResult:
     for name, lines in changes.diffs.items():
         result.diff.setdefault(name, []).extend(lines)
     result.problems += rules.sync_rules(collected.declarations.values())
+    diff, wrong = sync_sources(collected.declarations, collected.problems, now=now)
+    result.diff |= diff
+    result.problems += wrong
     _tidy(result)
     return result
 

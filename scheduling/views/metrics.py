@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from scheduling import health, lateness
 from scheduling.conf import conf
 from scheduling.models import DeadLetter, Process, ProcessKind, Run, Spoilt
+from scheduling.views import coverage_figures
 
 # Bounds the cost: the rows of one window are counted, whatever the length of the history.
 WINDOW = timedelta(minutes=5)
@@ -85,6 +86,7 @@ class Figures(Collector):
         yield gauge("jobs_failing_targets", "Targets that are failing.", failing["targets"])
         late = lateness.count_late(self.now)
         yield gauge("jobs_late_targets", "Targets told as late, not started since.", late)
+        yield from coverage_figures.families(self.now)
         yield self.dead_letters()
         yield self.checks()
 

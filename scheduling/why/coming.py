@@ -17,8 +17,10 @@ from scheduling.models.base import Pausable
 from scheduling.runs.circuits import held_by
 from scheduling.runs.circuits import told as opened
 from scheduling.runs.cursors import compiled, schedule_of, within_life
+from scheduling.runs.observing import adaptive_of
 from scheduling.runs.scopes import pause_of
 from scheduling.schedules import Schedule
+from scheduling.spans import span_in_words
 from scheduling.why.findings import Finding
 from scheduling.why.fire_times import TICK, day_off
 
@@ -132,6 +134,9 @@ def upcoming(job: Job, target: Target, schedule: Schedule, fire: datetime) -> li
 
 
 def _then(job: Job, target: Target, schedule: Schedule, fire: datetime) -> str:
+    adaptive = adaptive_of(target, job)
+    if adaptive is not None:
+        return f"; it waits {span_in_words(adaptive.wait)} by now, adapting to what its runs find"
     others = upcoming(job, target, schedule, fire)[1:]
     if not others:
         is_last = schedule.is_anchored
@@ -181,6 +186,8 @@ def _why_none(job: Job, target: Target, schedule: Schedule, now: datetime) -> st
         return "Its pause has ended: a beat arms it within seconds."
     if job.runs_left == 0:
         return "No fire comes any more: it has had the number of runs that it was given."
+    if job.is_picked and not schedule.is_anchored:
+        return _when_picked(target)
     following = schedule.next(now, name=target.name)
     if following is not None:
         ended = job.ends_at is not None and following > job.ends_at
@@ -193,3 +200,13 @@ def _why_none(job: Job, target: Target, schedule: Schedule, now: datetime) -> st
     if follows:
         return f"It has no fire times of its own: it runs {' or '.join(follows)}."
     return "It has no fire times of its own: it runs when somebody asks for it."
+
+
+def _when_picked(target: Target) -> str:
+    if target.eligible_at is not None:
+        until = stamp(target.eligible_at)
+        return f"It is left alone, as it cools down or is in flight, until {until} at the latest."
+    if target.eligible_since is not None:
+        since = stamp(target.eligible_since)
+        return f"It has no fire times: strategies may pick it when slots are free, since {since}."
+    return "It has no fire times: strategies pick it, and a beat puts it into their pool soon."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
 
+from scheduling.archive.horizon import archived_before
 from scheduling.calendars import DaysOff, Except, without
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Cause, Job, Run, ScheduleStretch, Target
@@ -45,6 +46,8 @@ class Absent:
     """There are more than were looked at; then `last` is where they end at the latest."""
     before: datetime | None = None
     """They lie before the target had its first schedule, which was then."""
+    archived: datetime | None = None
+    """Rows from before then have been archived or deleted, and theirs may be among them."""
 
 
 def eras_of(target: Target, job: Job) -> list[Era]:
@@ -110,24 +113,39 @@ def absent_fires(
     about FIRES_LOOKED_AT fire times are looked at.
     """
     room = FIRES_LOOKED_AT
+    horizon = archived_before()
     found: list[Absent] = []
-    for gap_after, gap_until in _gaps(rows, after, until):
+    for gap_after, gap_until in _cut(_gaps(rows, after, until), horizon):
         for window_after, window_until, schedule, before in _windows(
             target, job, eras, gap_after, gap_until
         ):
+            archived = horizon if horizon is not None and window_until < horizon else None
             fires = list(
                 islice(schedule.between(window_after, window_until, name=target.name), room + 1)
             )
             if len(fires) > room:
                 last = window_until
                 found.append(
-                    Absent(first=fires[0], last=last, fires=room, is_more=True, before=before)
+                    Absent(
+                        first=fires[0],
+                        last=last,
+                        fires=room,
+                        is_more=True,
+                        before=before,
+                        archived=archived,
+                    )
                 )
                 return [each for each in found if each.fires], False
             room -= len(fires)
             if fires:
                 found.append(
-                    Absent(first=fires[0], last=fires[-1], fires=len(fires), before=before)
+                    Absent(
+                        first=fires[0],
+                        last=fires[-1],
+                        fires=len(fires),
+                        before=before,
+                        archived=archived,
+                    )
                 )
     return found, True
 
@@ -151,6 +169,18 @@ def _gaps(
         end = min(end, first - TICK)
     if after < end:
         yield after, end
+
+
+def _cut(
+    gaps: Iterable[tuple[datetime, datetime]], horizon: datetime | None
+) -> Iterator[tuple[datetime, datetime]]:
+    """Part what lies before the horizon from what does not, newest first."""
+    for after, until in gaps:
+        if horizon is not None and after < horizon - TICK < until:
+            yield horizon - TICK, until
+            yield after, horizon - TICK
+        else:
+            yield after, until
 
 
 def _windows(

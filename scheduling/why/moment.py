@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q
 
+from scheduling.archive.horizon import archived_before
 from scheduling.errors import InvalidSchedule
 from scheduling.explanations import stamp, surroundings_of
 from scheduling.models import Job, Run, Target
@@ -80,9 +81,12 @@ def without_row(job: Job, target: Target | None, at: datetime, now: datetime) ->
     if at > now:
         told, is_problem = _to_come(job, target, at, now)
         return find(told, is_problem=is_problem)
-    if era is None:
+    horizon = archived_before()
+    archived = horizon if horizon is not None and at < horizon else None
+    if era is None and (archived is None or at <= target.created_at):
         return find(_between_eras(target, at, eras))
-    return absent_finding(job, target, Absent(first=at, last=at, fires=1), now)
+    absent = Absent(first=at, last=at, fires=1, archived=archived)
+    return absent_finding(job, target, absent, now)
 
 
 def _not_named(

@@ -138,6 +138,14 @@ def absent_finding(job: Job, target: Target, absent: Absent, now: datetime) -> F
             fires=absent.fires,
         )
 
+    decided = claimed_up_to(target)
+    was_decided = decided is None or absent.first < decided
+    if absent.archived is not None and was_decided and absent.first > target.created_at:
+        return find(
+            f"{words} {has} no row any more: history from before {stamp(absent.archived)} has been "
+            f"archived or deleted (JOBS_RETENTION){_where()}.",
+            is_problem=False,
+        )
     if absent.before is not None:
         known = (
             f"the target is known since {stamp(target.created_at)}"
@@ -145,8 +153,7 @@ def absent_finding(job: Job, target: Target, absent: Absent, now: datetime) -> F
             else f"the first fire of its schedule is that of {stamp(absent.before)}"
         )
         return find(f"{words} {has} no row: {known}, which is later.", is_problem=False)
-    decided = claimed_up_to(target)
-    if decided is None or absent.first < decided:
+    if was_decided:
         return find(
             f"{words} {has} no row: the row is older than what is kept, or the job had come to its "
             f"end then. The target is known since {stamp(target.created_at)}.",
@@ -178,3 +185,7 @@ def absent_finding(job: Job, target: Target, absent: Absent, now: datetime) -> F
         f"{words} {'are' if several else 'is'} due and not claimed yet, {late}: {beats_now(now)}.",
         is_problem=True,
     )
+
+
+def _where() -> str:
+    return f"; the files in {conf.ARCHIVE} may have it" if conf.ARCHIVE else ""

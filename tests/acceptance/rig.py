@@ -209,10 +209,7 @@ class Rig:
         return family
 
     def messages(self, queue: str = "celery") -> int:
-        with self.valkey.client() as client:
-            length = client.llen(queue)
-        assert isinstance(length, int)
-        return length
+        return self.valkey.length(queue)
 
     def subjects(self) -> list[str]:
         """Return the subjects of all mails, in the order of sending."""

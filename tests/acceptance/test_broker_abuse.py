@@ -185,7 +185,7 @@ def redeliver(rig: Rig) -> None:
     wait_for(lambda: rig.messages() == len(good), timeout=30, message="all are published")
     beat.stop()
     with rig.valkey.client() as client:
-        entries = [str(entry) for entry in client.lrange(QUEUE, 0, -1)]
+        entries = rig.valkey.messages(QUEUE)
         for _ in range(3):
             push(client, *entries)
     workers = [rig.worker(name) for name in ("left", "right")]

@@ -160,10 +160,26 @@ def test_what_the_form_does_not_have_is_the_stored_jobs(viewer: Client) -> None:
         assert ask(viewer, job.schedule, job=odd).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("adaptive 8d between 1d and 64d factor 2", "Every 8 days at first"),
+        ("every 30m after end", "after the end"),
+    ],
+)
+def test_what_counts_from_the_ends_of_runs_has_no_fires_to_show(
+    viewer: Client, text: str, words: str
+) -> None:
+    shown = text_of(ask(viewer, text))
+    assert "no fire times are known ahead" in shown
+    assert words in shown
+    assert "no fire times are known ahead" not in text_of(ask(viewer, "every 5m"))
+
+
 def test_what_cannot_be_read_or_fired_is_said(viewer: Client) -> None:
     assert "blue moon" in text_of(ask(viewer, "every <b>blue moon</b>"))
     assert b"<b>" not in ask(viewer, "every <b>blue moon</b>").content
-    assert "not fired by this version" in text_of(ask(viewer, "adaptive ladder"))
+    assert "make two jobs of it" in text_of(ask(viewer, "adaptive ladder | every 5m"))
     assert "No fire time is left" in text_of(ask(viewer, "once 2001-01-01T00:00:00+00:00"))
     Calendar.objects.create(name="sundays", days="12-25")
     shown = text_of(ask(viewer, "cron 0 3 25 12 *", calendar="sundays"))

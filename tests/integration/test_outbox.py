@@ -20,6 +20,8 @@ from tests.services import Valkey
 pytestmark = pytest.mark.django_db
 
 SECOND = timedelta(seconds=1)
+# What kombu calls the list of messages without a lane.
+NORMAL_LIST = f"celery\x06\x16{broker.NORMAL}"
 
 
 @pytest.fixture
@@ -36,8 +38,7 @@ def published(epoch: str = "e1", *, at: datetime = NOW, **fields: Any) -> Run:
 
 
 def messages(valkey: Valkey, queue: str = "celery") -> list[dict[str, Any]]:
-    with valkey.client() as client:
-        return [json.loads(text) for text in client.lrange(queue, 0, -1)]
+    return [json.loads(text) for text in valkey.messages(queue)]
 
 
 def to_publish(now: datetime) -> set[Run]:
@@ -75,11 +76,63 @@ def test_limits_of_internal_jobs_are_the_pools_and_of_external_ones_our_own(
 def test_routing_of_the_job_is_passed_on(app: Celery, valkey: Valkey) -> None:
     ready(options={"queue": "slow", "priority": 3, "headers": {"team": "a"}})
     outbox.publish_ready(app, epoch="e1", now=NOW)
-    with valkey.client() as client:
-        [key] = list(client.keys("slow*"))
-    [message] = messages(valkey, key if isinstance(key, str) else key.decode())
+    [message] = messages(valkey, "slow")
     assert message["headers"]["team"] == "a"
     assert message["properties"]["priority"] == 3
+
+
+def test_lanes_are_published_and_delivered_in_order_before_all_else(
+    app: Celery, valkey: Valkey, settings: Any
+) -> None:
+    settings.JOBS_PUBLISH_BATCH = 2
+    lanes = [None, 3, 1, None, 2, 7]
+    made = [
+        make_run(publish_at=NOW - SECOND * number, priority=lane)
+        for number, lane in enumerate(lanes)
+    ]
+    sent: list[Run] = []
+    while outbox.publish_ready(app, epoch="e1", now=NOW):
+        sent += Run.objects.filter(published_at__isnull=False).exclude(pk__in=[r.pk for r in sent])
+    assert [set(sent[n : n + 2]) for n in (0, 2, 4)] == [
+        {made[2], made[4]},
+        {made[1], made[5]},
+        {made[3], made[0]},
+    ]
+    with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+        read = [queue.get(block=False).headers["id"] for _ in lanes]
+    assert read == [str(made[n].pk) for n in (2, 4, 1, 5, 3, 0)]
+
+
+def test_a_lane_counts_more_than_the_priority_that_the_job_asks_for(
+    app: Celery, valkey: Valkey
+) -> None:
+    job = make_job(options={"priority": 0})
+    make_run(make_target(job, "a"), publish_at=NOW, priority=2)
+    make_run(make_target(job, "b"), publish_at=NOW)
+    outbox.publish_ready(app, epoch="e1", now=NOW)
+    found = sorted(message["properties"]["priority"] for message in messages(valkey))
+    assert found == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("url", "priorities"),
+    [
+        ("redis://127.0.0.1:1/0", [0, 3, 6, 6, 9]),
+        # There 9 comes first, and 0 is what messages without a priority have.
+        ("amqp://127.0.0.1:1//", [9, 6, 3, 3, None]),
+    ],
+)
+def test_what_comes_first_is_said_as_the_broker_understands_it(
+    url: str, priorities: list[int | None]
+) -> None:
+    other = Celery(broker=url, set_as_current=False)
+    assert [broker.priority_of(other, lane) for lane in (1, 2, 3, 9, None)] == priorities
+
+
+def test_a_task_without_a_priority_stands_in_line_with_runs(app: Celery, valkey: Valkey) -> None:
+    app.tasks["tests.testapp.jobs.plain"].delay()
+    [message] = messages(valkey)
+    assert message["properties"]["priority"] == broker.NORMAL
 
 
 def test_tasks_of_other_people_carry_their_own_arguments(app: Celery, valkey: Valkey) -> None:
@@ -220,7 +273,7 @@ class TestComparison:
     def take_off(valkey: Valkey, run: Run) -> None:
         """Do what kombu does when a worker receives a message: list -> hash of unacknowledged."""
         with valkey.client() as client:
-            message = client.rpop("celery")
+            message = client.rpop(NORMAL_LIST)
             text = message if isinstance(message, str) else message.decode()
             client.hset("unacked", "tag", json.dumps([json.loads(text), "celery", "celery"]))
 
@@ -238,6 +291,51 @@ class TestComparison:
         assert bury(app, silent_since=NOW + SECOND, now=NOW + SECOND) == 1
         assert not Process.objects.exists()
         assert to_publish(NOW + SECOND) == {run}
+
+
+class TestSeveralRunsInOneMessage:
+    def published(self, app: Celery, number: int = 3) -> list[Run]:
+        job = make_job(batch=10)
+        rows = [make_run(make_target(job, f"{at}"), publish_at=NOW) for at in range(number)]
+        assert outbox.publish_ready(app, epoch="e1", now=NOW) == number
+        return rows
+
+    def test_one_message_names_them_all(self, app: Celery, valkey: Valkey) -> None:
+        rows = self.published(app)
+        [message] = messages(valkey)
+        names = message["headers"]["jobs_batch"]
+        assert sorted(names) == sorted([str(run.pk), 1] for run in rows)
+        assert message["headers"]["jobs_run"] == names[0]
+        assert message["headers"]["id"] == names[0][0]
+        assert Run.objects.filter(published_at=NOW, publications=1).count() == 3
+
+    def test_what_waits_in_one_message_is_not_lost(self, app: Celery) -> None:
+        self.published(app)
+        comparison = evidence.Comparison()
+        for seconds in range(6, 200, 6):
+            assert comparison.compare(app, now=NOW + timedelta(seconds=seconds)) == 0
+
+    def test_when_the_message_is_lost_all_are_published_again(
+        self, app: Celery, valkey: Valkey
+    ) -> None:
+        rows = self.published(app)
+        with valkey.client() as client:
+            client.delete(NORMAL_LIST)
+        comparison = evidence.Comparison()
+        again = [comparison.compare(app, now=NOW + at * SECOND) for at in range(6, 40, 6)]
+        assert sum(again) == 3
+        assert to_publish(NOW + 60 * SECOND) == set(rows)
+
+    def test_what_a_dead_worker_had_taken_off_is_published_again(
+        self, app: Celery, valkey: Valkey
+    ) -> None:
+        rows = self.published(app)
+        TestComparison.take_off(valkey, rows[0])
+        Process.objects.create(
+            kind=ProcessKind.WORKER, name="w", host="h", pid=1, started_at=NOW, seen_at=NOW
+        )
+        assert evidence.bury_silent_workers(app, silent_since=NOW + SECOND, now=NOW + SECOND) == 3
+        assert to_publish(NOW + SECOND) == set(rows)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ PURE = (
     "recipients",
     "context",
     "graphs",
+    "measures",
     "sizes",
     "spans",
     "zones",

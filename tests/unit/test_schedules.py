@@ -227,11 +227,33 @@ def test_a_schedule_with_fire_times_is_anchored(schedule: Schedule) -> None:
     assert schedule.is_anchored
 
 
-def test_a_kind_that_no_beat_fires_is_not_supported() -> None:
-    with pytest.raises(InvalidSchedule, match="choose cron, every"):
-        require_supported(Adaptive())
-    assert require_supported(Manual()) == Manual()
-    assert require_supported(Always()) == Always()
+@pytest.mark.parametrize("schedule", [Manual(), Always(), Adaptive()], ids=str)
+def test_kinds_without_fire_times_are_supported_alone_and_not_in_a_union(
+    schedule: Schedule,
+) -> None:
+    assert require_supported(schedule) == schedule
+    if schedule.is_joinable:
+        with pytest.raises(InvalidSchedule, match="make two jobs of it"):
+            require_supported(schedule | Every("5m"))
+
+
+def test_an_adaptive_schedule_waits_its_start_until_it_has_adapted() -> None:
+    schedule = Adaptive("64d", between=("12h", "64d"))
+    ended = at("2024-01-01")
+    assert schedule.after_end(ended) == ended + timedelta(days=64)
+    adapted = schedule.adapted_to(timedelta(days=8), level=4)
+    assert adapted.after_end(ended) == ended + timedelta(days=8)
+    assert (adapted, str(adapted)) == (schedule, str(schedule))
+    bounded = schedule.adapted_to(timedelta(hours=1), level=4)
+    assert bounded.after_end(ended) == ended + timedelta(hours=12)
+
+
+def test_the_ladder_waits_by_the_level_until_it_has_adapted() -> None:
+    ended = at("2024-01-01")
+    assert Adaptive().after_end(ended) == ended + timedelta(days=2)
+    assert Adaptive().adapted_to(None, level=6).after_end(ended) == ended + timedelta(days=16)
+    hour = timedelta(hours=1)
+    assert Adaptive().adapted_to(hour, level=6).after_end(ended) == ended + hour
 
 
 def test_what_always_runs_is_due_as_soon_as_it_has_ended() -> None:

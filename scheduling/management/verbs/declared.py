@@ -34,6 +34,9 @@ def sync_code(options: Namespace, say: Say) -> Answer:
         for name in getattr(result, outcome):
             lines.append(f"{name}: {would}{outcome}")
             lines += [f"  {line}" for line in result.diff.get(name, []) if options.diff]
+    for name, changes in result.diff.items():
+        if name.startswith("source "):
+            lines += [f"{name}: {would}{change}" for change in changes]
     lines += [f"{len(result.unchanged)} unchanged"]
     lines += [f"problem: {problem}" for problem in result.problems]
     return Answer(data=document, text="\n".join(lines), ok=not result.problems)

@@ -81,6 +81,9 @@ def fires_answer(schedule: Schedule, fires: Iterator[datetime], options: Namespa
     evaluated_in = own_zone(schedule) or options.tz or "UTC"
     shown_in = ZoneInfo(options.tz or evaluated_in)
     lines = [f"{schedule}: {schedule.sentence()}"]
+    none = "no fire times"
+    if schedule.after_end(datetime.now(UTC)) is not None:
+        none += " of its own: each is counted from the end of the run before"
     lines += [f"  {fire.astimezone(shown_in):%a %Y-%m-%d %H:%M:%S %Z}" for fire in found]
     return Answer(
         data={
@@ -88,7 +91,7 @@ def fires_answer(schedule: Schedule, fires: Iterator[datetime], options: Namespa
             "timezone": evaluated_in,
             "fires": [iso(fire) for fire in found],
         },
-        text="\n".join(lines if found else [*lines, "  (no fire times)"]),
+        text="\n".join(lines if found else [*lines, f"  ({none})"]),
     )
 
 

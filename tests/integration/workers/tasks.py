@@ -9,7 +9,7 @@ from typing import Any
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Reject
 
-from scheduling import Outcome, current_run
+from scheduling import Found, Outcome, current_run
 from scheduling.errors import NotInARun
 
 seen: list[Any] = []
@@ -81,6 +81,11 @@ def rejecting() -> None:
 @shared_task
 def unchanged() -> Outcome:
     return Outcome.UNCHANGED
+
+
+@shared_task
+def fingerprinted() -> Found:
+    return Found(fingerprint="5e1d")
 
 
 @shared_task(bind=True)

@@ -13,6 +13,7 @@ from scheduling import clock, redis, runs
 from scheduling.models import Outcome, Reason, Run, State
 from scheduling.registry import Declaration, registry
 from scheduling.schedules import Manual
+from tests import services
 from tests.factories import make_job, make_run, make_target
 from tests.integration.workers import tasks
 from tests.integration.workers.conftest import Deliver, send
@@ -172,6 +173,16 @@ def test_an_outcome_is_recorded(deliver: Deliver) -> None:
     assert deliver(queued("unchanged")).outcome == Outcome.UNCHANGED
 
 
+def test_a_fingerprint_is_recorded_as_an_outcome_and_kept_with_the_target(
+    deliver: Deliver,
+) -> None:
+    after = deliver(queued("fingerprinted"))
+    assert after.target is not None
+    assert (after.outcome, after.result) == (Outcome.CHANGED, None)
+    assert after.target.fingerprint == "5e1d"
+    assert deliver(make_run(after.target)).outcome == Outcome.UNCHANGED
+
+
 def test_retries_of_the_job_wait_in_the_database(deliver: Deliver) -> None:
     tasks.act.append(lambda: 1 / 0)
     before = clock.now()
@@ -187,7 +198,7 @@ def test_a_tasks_own_retry_publishes_nothing_and_queues_the_run_again(deliver: D
     assert after.ready_at is not None
     assert after.ready_at - clock.now() <= timedelta(seconds=7)
     assert "KeyError: 'gone'" in after.error
-    assert redis.client().llen("celery") == 0
+    assert services.valkey.messages() == []
 
 
 def test_a_task_that_has_used_up_its_own_retries_fails(deliver: Deliver) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from celery.exceptions import Retry
 
-from scheduling import Outcome
+from scheduling import Found, Outcome
 from scheduling.models import State
 from scheduling.runs import Result
 from tests.factories import NOW
@@ -75,3 +76,33 @@ def test_an_error_is_known_by_all_its_names() -> None:
 
 def test_a_retry_is_known_by_its_cause() -> None:
     assert "Flaky" in results.from_retry(Retry(exc=Flaky("x")), now=NOW).error_types
+
+
+def test_what_a_job_has_found_says_more_than_an_outcome() -> None:
+    told = results.from_return(Found(fingerprint="5e1d", retry_after=timedelta(hours=6)))
+    assert told == Result(state=State.SUCCEEDED, fingerprint="5e1d", next_after=timedelta(hours=6))
+    missing = results.from_return(Found(outcome=Outcome.MISSING))
+    assert missing == Result(state=State.SUCCEEDED, outcome=Outcome.MISSING)
+
+
+def test_a_wait_beyond_the_calendar_is_cut() -> None:
+    told = results.from_return(Found(retry_after=timedelta.max))
+    assert told.next_after == results.LONGEST_WAIT
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fingerprint": ""},
+        {"fingerprint": "x" * 129},
+        {"fingerprint": b"5e1d"},
+        {"fingerprint": "5e\x001d"},
+        {"fingerprint": "5e1d", "outcome": Outcome.CHANGED},
+        {"outcome": "gone"},
+        {"retry_after": timedelta(0)},
+        {"retry_after": 60},
+    ],
+)
+def test_what_cannot_have_been_found_fails_in_the_job_itself(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Found(**wrong)

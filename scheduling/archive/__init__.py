@@ -1,0 +1,6 @@
+"""History that is old enough leaves the table: into files of JSON lines, or for good.
+
+`rules` and `protected` decide what goes; `files` are written and read back; `deleting` takes what a
+file surely has out of the table; `passes` does it all, one process at a time, and goes on wherever
+an earlier pass was interrupted. `horizon` tells from when on the history is whole.
+"""

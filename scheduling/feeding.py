@@ -1,0 +1,44 @@
+"""What a beat does to keep fed jobs fed, on each tick."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from celery import Celery
+
+from scheduling import broker, clock, runs
+from scheduling.conf import conf
+from scheduling.models import Job
+from scheduling.runs import Lengths
+from scheduling.runs.pool import feed_of
+from scheduling.services import queue_of
+
+
+def feed_all(app: Celery, *, now: datetime, until: datetime) -> int:
+    """Feed the jobs that are due, a round each in turn, until then at the latest; give how many
+    runs that let out.
+    """
+    while clock.now() < until and runs.thaw(now=now, limit=conf.FEED_BATCH) == conf.FEED_BATCH:
+        pass
+    out, jobs = 0, runs.jobs_to_feed(now)
+    while jobs and clock.now() < until:
+        full = []
+        for job in jobs:
+            fed = runs.feed(job, lengths_of(app, job), now=clock.now())
+            if fed is not None:
+                out += fed.released + sum(fed.picked.values())
+                full += [job] if fed.is_full else []
+        jobs = full
+    return out
+
+
+def lengths_of(app: Celery, job: Job) -> Lengths:
+    """How many messages the broker holds where runs of the job go."""
+    if not broker.can_be_asked(app):
+        return Lengths()
+    feed = feed_of(job)
+    express = feed.express if feed is not None else None
+    return Lengths(
+        normal=broker.length(app, queue_of(job) or str(app.conf.task_default_queue)),
+        express=0 if express is None else broker.length(app, express.queue),
+    )

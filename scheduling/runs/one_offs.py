@@ -1,0 +1,365 @@
+"""One-off runs: asked for in bulk, given out to executors that are not our workers, made again.
+
+A run that is given out is reserved: `publish_at` is the moment until which it is left alone. Its
+executor starts it before that; else it is ready again, for the next claim or for our workers.
+Runs of the queue OUTSIDE are never sent to our workers: they wait until somebody claims them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from scheduling import redis
+from scheduling.db import short_transaction, skip_locked
+from scheduling.declared_keywords import MOST_RETRIES
+from scheduling.errors import InvalidRequest, JobRetired, UnknownJob, UnknownRun, UnknownTarget
+from scheduling.models import Cause, Job, Run, State, Target
+from scheduling.models.run import OUTSIDE, RunQuerySet
+from scheduling.runs import bulk, log, make, pool
+from scheduling.zones import require_aware
+
+BATCH = 1000
+LANES = range(1, 10)
+
+# Target, kwargs, priority, due time
+Mark = tuple[int | None, str, int | None, datetime | None]
+# (job, key) -> target
+Goals = Mapping[tuple[str, str], Target]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run of a job's target, asked for once.
+
+    `kwargs` come on top of the job's and the target's. `priority`: its lane, 1 first; None: the
+    normal one, after all lanes. `due_at`: not before then; None: at once. `retries`: its own number
+    of them; None: the job's. `id`: the caller's; a run that has it is given as it is.
+    """
+
+    job: str
+    key: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    priority: int | None = None
+    due_at: datetime | None = None
+    retries: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest, NaiveTime."""
+        if self.priority is not None and self.priority not in LANES:
+            raise InvalidRequest(
+                f"The priority of a run of {self.job!r} is {self.priority!r}; "
+                f"give {LANES[0]} to {LANES[-1]}, or None for the normal lane"
+            )
+        if self.retries is not None and not 0 <= self.retries <= MOST_RETRIES:
+            raise InvalidRequest(
+                f"The retries of a run of {self.job!r} are {self.retries!r}; "
+                f"give 0 to {MOST_RETRIES}, or None for the job's number"
+            )
+        if self.due_at is not None:
+            require_aware(self.due_at)
+        if as_text(storable(self.kwargs)) != as_text(self.kwargs):
+            raise InvalidRequest(
+                f"The kwargs of a run of {self.job!r} have a NUL or half a character, which no "
+                "database keeps; take it out"
+            )
+        as_text(self.metadata)
+
+
+def as_text(value: Any) -> str:
+    """JSON that is equal for equal values. Raises InvalidRequest for what is none."""
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"{value!r} cannot be kept as JSON: {error}") from error
+
+
+def sorted_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with its names in one order: SQLite compares JSON as texts."""
+    return dict(json.loads(as_text(value)))
+
+
+def storable(value: Any) -> Any:
+    """The same value, as every database takes it: no NUL and no half character in its texts."""
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {storable(str(name)): storable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(each) for each in value]
+    return value
+
+
+# --- making ---------------------------------------------------------------------------------------
+
+
+def create(
+    wanted: Sequence[NewRun], *, by: str, now: datetime, reserved: timedelta | None = None
+) -> list[Run]:
+    """Queue runs; give one for each that is wanted, in that order.
+
+    Equal ones (job, key, kwargs, priority, due time) that are still queued are not made twice, nor
+    inside of a call; those with an id are known by that alone. `reserved`: the caller has an
+    executor for them, so that each is a run of its own and nobody else starts it so long. Runs of a
+    job that is fed wait for a free slot. Raises UnknownJob, UnknownTarget, JobRetired, before
+    anything is made.
+    """
+    # Without an id, what has an executor already is another run each time.
+    wanted = [
+        replace(each, id=uuid4()) if reserved is not None and each.id is None else each
+        for each in wanted
+    ]
+    goals = _goals(wanted)
+    found: list[Run] = []
+    for begin in range(0, len(wanted), BATCH):
+        batch = wanted[begin : begin + BATCH]
+        found += _create(batch, goals, by=by, now=now, reserved=reserved)
+    # Afterwards: a feeder that is at work holds its row, and wants our targets.
+    fed = {goals[each.job, each.key].job_id for each in wanted}
+    transaction.on_commit(lambda: pool.wake_feeders(fed))
+    redis.ring_on_commit()
+    return found
+
+
+def _goals(wanted: Iterable[NewRun]) -> Goals:
+    """Raises UnknownJob, UnknownTarget, JobRetired, each with names."""
+    keys: dict[str, set[str]] = {}
+    for each in wanted:
+        keys.setdefault(each.job, set()).add(each.key)
+    jobs = {job.name: job for job in Job.objects.filter(name__in=keys)}
+    goals: dict[tuple[str, str], Target] = {}
+    for name, of_job in keys.items():
+        job = jobs.get(name)
+        if job is None:
+            raise UnknownJob(
+                f"There is no job {name!r}; declare or register it first", names=[name]
+            )
+        if job.retired_at is not None:
+            raise JobRetired(f"Job {name!r} is retired; declare it again to run it")
+        targets = _with_keys(Target.objects.filter(job=job), of_job)
+        missing = sorted(of_job - targets.keys())
+        if missing:
+            shown = ", ".join(map(repr, missing[:3])) + (", ..." if missing[3:] else "")
+            raise UnknownTarget(
+                f"Job {name!r} has no target {shown}; create it, or name one of its keys",
+                key=missing[0],
+            )
+        goals |= {(name, key): target for key, target in targets.items()}
+    return goals
+
+
+def _with_keys(targets: Any, keys: Collection[str]) -> dict[str, Target]:
+    found: dict[str, Target] = {}
+    listed = sorted(keys)
+    for begin in range(0, len(listed), BATCH):
+        rows = targets.filter(key__in=listed[begin : begin + BATCH])
+        found |= {target.key: target for target in rows.only("job", "key")}
+    return found
+
+
+def _create(
+    wanted: Sequence[NewRun],
+    goals: Goals,
+    *,
+    by: str,
+    now: datetime,
+    reserved: timedelta | None,
+) -> list[Run]:
+    with short_transaction():
+        targets = lock_in_order({goals[each.job, each.key].pk for each in wanted})
+        by_id = Run.objects.in_bulk([each.id for each in wanted if each.id is not None])
+        alike = {} if reserved is not None else _still_queued(wanted, targets.values())
+        made: list[Run] = []
+        answer: list[Run] = []
+        for each in wanted:
+            target = targets[goals[each.job, each.key].pk]
+            mark = _mark(target.pk, each.kwargs, each.priority, each.due_at)
+            run = alike.get(mark) if each.id is None else by_id.get(each.id)
+            if run is None:
+                run = _new(each, target, by=by, now=now, reserved=reserved)
+                made.append(run)
+                by_id[run.pk] = run
+                alike.setdefault(mark, run)
+            answer.append(run)
+        Run.objects.bulk_create(made)
+        if reserved is not None:
+            _mark_in_flight({run.target_id for run in made}, targets, now=now)
+        for run in made:
+            log.changed(run, f"asked for by {by}")
+    return answer
+
+
+def lock_in_order(ids: Iterable[int]) -> dict[int, Target]:
+    """id -> target, locked in the one order in which everybody locks many, with resource and job.
+
+    The jobs are read after that, so that an edit is seen whole or not at all.
+    """
+    locked = (
+        Target.objects.filter(pk__in=list(ids))
+        .order_by("pk")
+        .select_for_update(no_key=True, of=("self",))
+        .select_related("resource")
+    )
+    targets = {target.pk: target for target in locked}
+    jobs = Job.objects.select_related("circuit", "calendar").in_bulk(
+        {target.job_id for target in targets.values()}
+    )
+    for target in targets.values():
+        target.job = jobs[target.job_id]
+    return targets
+
+
+def _still_queued(wanted: Iterable[NewRun], targets: Iterable[Target]) -> dict[Mark, Run]:
+    """What was asked for and has not begun: mark -> the oldest run that has it."""
+    # The database compares: many thousands may be queued for one target.
+    alike = {as_text(each.kwargs): each.kwargs for each in wanted}
+    queued = Run.objects.queued().filter(
+        target__in=list(targets),
+        cause=Cause.MANUAL,
+        attempt=1,
+        kwargs__in=[sorted_json(kwargs) for kwargs in alike.values()],
+    )
+    found: dict[Mark, Run] = {}
+    for run in queued.order_by("created_at", "pk").defer("output", "error"):
+        due = None if run.ready_at == run.created_at else run.ready_at
+        found.setdefault(_mark(run.target_id, run.kwargs, run.priority, due), run)
+    return found
+
+
+def _mark(
+    target_id: int | None, kwargs: Mapping[str, Any], priority: int | None, due: datetime | None
+) -> Mark:
+    return target_id, as_text(kwargs), priority, due
+
+
+def _new(
+    wanted: NewRun, target: Target, *, by: str, now: datetime, reserved: timedelta | None
+) -> Run:
+    due = wanted.due_at or now
+    run = make.queued(
+        target,
+        target.job,
+        scheduled_at=due,
+        cause=Cause.MANUAL,
+        now=now,
+        ready_at=due,
+        id=wanted.id or uuid4(),
+        kwargs=sorted_json(wanted.kwargs),
+        priority=wanted.priority,
+        retry_limit=wanted.retries,
+        metadata=storable(wanted.metadata),
+        requested_by=by[:150],
+    )
+    if reserved is not None:
+        run.publish_at = max(due, now) + reserved
+    elif target.job.feed is not None:
+        run.feed_at, run.publish_at = run.ready_at, None
+    return run
+
+
+def _mark_in_flight(
+    ids: Collection[int | None], targets: Mapping[int, Target], *, now: datetime
+) -> None:
+    """Let strategies leave these targets alone: they have an open run now."""
+    mine = [targets[pk] for pk in sorted(pk for pk in ids if pk is not None)]
+    for target in mine:
+        target.last_scheduled_at = max(target.last_scheduled_at or now, now)
+        pool.place(target, target.job, now=now, is_busy=True)
+    Target.objects.bulk_update(mine, ("last_scheduled_at", *pool.POOL_FIELDS))
+
+
+def respawn(run_ids: Sequence[UUID], *, due_at: datetime, by: str, now: datetime) -> list[Run]:
+    """Run again what has ended, as it was asked for then; what is still queued is due at `due_at`
+    instead, what runs is left alone. Gives the run that is to come for each id, in that order.
+
+    Raises UnknownRun, before anything is made.
+    """
+    known = Run.objects.select_related("job").in_bulk(run_ids)
+    for run_id in run_ids:
+        if run_id not in known or known[run_id].job is None:
+            raise UnknownRun(f"There is no run {str(run_id)!r}", run=run_id)
+    ended = [known[run_id] for run_id in run_ids if known[run_id].ended_at is not None]
+    again = create(
+        [_as_asked(run, due_at if due_at > now else None) for run in ended], by=by, now=now
+    )
+    queued = [run.pk for run in known.values() if run.state == State.QUEUED]
+    for begin in range(0, len(queued), BATCH):
+        _put_off(queued[begin : begin + BATCH], due_at)
+    redis.ring_on_commit()
+    now_there = Run.objects.in_bulk(run_ids) | dict(
+        zip((run.pk for run in ended), again, strict=True)
+    )
+    return [now_there[run_id] for run_id in run_ids]
+
+
+def _as_asked(run: Run, due_at: datetime | None) -> NewRun:
+    return NewRun(
+        job=run.name,
+        key=run.key,
+        kwargs=run.kwargs,
+        priority=run.priority,
+        due_at=due_at,
+        retries=run.retry_limit,
+        metadata=run.metadata,
+    )
+
+
+def _put_off(run_ids: Collection[UUID], due_at: datetime) -> None:
+    """Let queued runs be ready at another time; who waits for a run or a lock goes on waiting."""
+    with short_transaction():
+        queued = Run.objects.queued().filter(pk__in=run_ids, target__isnull=False)
+        lock_in_order(set(queued.values_list("target_id", flat=True)))
+        runs = list(queued.order_by("pk").select_for_update(no_key=True).defer("output", "error"))
+        for run in runs:
+            if run.start_by is not None and run.ready_at is not None:
+                run.start_by += due_at - run.ready_at
+            run.ready_at = due_at
+            if run.feed_at is not None:
+                run.feed_at = due_at
+            elif run.publish_at is not None or run.published_at is not None:
+                run.publish_at, run.published_at = due_at, None
+        bulk.write(runs, ("ready_at", "start_by", "feed_at", "publish_at", "published_at"))
+
+
+# --- giving out -----------------------------------------------------------------------------------
+
+
+def ready(job: Job, *, at: datetime) -> RunQuerySet:
+    """Runs of a job that may start at `at` and that nobody has: strict lanes, then due time."""
+    waits_for_slot = Q(feed_at__lte=at)
+    unpublished = Q(publish_at__lte=at, published_at__isnull=True)
+    waits_for_claim = Q(queue=OUTSIDE, published_at__isnull=False)
+    free = waits_for_slot | unpublished | waits_for_claim
+    rows = Run.objects.queued().filter(free, job=job, waiting_on=None)
+    return rows.order_by(F("priority").asc(nulls_last=True), "ready_at", "created_at", "pk")
+
+
+def take(rows: RunQuerySet, *, limit: int, until: datetime) -> list[Run]:
+    """Reserve the first of these runs until then, those that nobody else is taking."""
+    # A peek first: on SQLite a transaction takes the write lock of the whole database.
+    if not rows.exists():
+        return []
+    taken: list[Run] = []
+    while len(taken) < limit:
+        with short_transaction():
+            # Without this lock two claimers would be given the same runs.
+            free = rows.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
+            batch = list(free.defer("output", "error")[: min(BATCH, limit - len(taken))])
+            Run.objects.filter(pk__in=[run.pk for run in batch]).update(
+                feed_at=None, published_at=None, publish_at=until
+            )
+        for run in batch:
+            run.feed_at, run.published_at, run.publish_at = None, None, until
+        taken += batch
+        if len(batch) < BATCH:
+            break
+    return taken

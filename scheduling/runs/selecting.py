@@ -1,0 +1,221 @@
+"""Selecting: targets leave the pool and get a run each, in one transaction; nobody takes one twice.
+
+On PostgreSQL that is one statement, whose cost does not depend on how many targets there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connection
+from django.db.models import Exists, F, Max, OuterRef, Q
+
+from scheduling import strategies
+from scheduling.db import short_transaction, skip_locked
+from scheduling.errors import NotFed
+from scheduling.feeds import EXPRESS, LONGEST_STRATEGY, WITHOUT_HINT, Cooldowns, Feed
+from scheduling.models import Cause, Feeder, Job, Outcome, Run, Source, State, Target
+from scheduling.models.target import TargetQuerySet
+from scheduling.runs import make
+from scheduling.runs.pool import WHILE_BUSY, feed_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """A target that a strategy has picked, and its run; a dry run makes none."""
+
+    target_id: int
+    key: str
+    strategy: str
+    run_id: UUID | None = None
+
+
+def select(
+    job: Job,
+    strategy: str,
+    count: int,
+    *,
+    now: datetime,
+    source: Source | None = None,
+    cooldowns: Cooldowns | None = None,
+    sample: float | None = None,
+    dry_run: bool = False,
+) -> list[Pick]:
+    """Pick up to `count` targets of a fed job, first things first, and queue a run for each.
+
+    `cooldowns` (default: those of the job's feed, by which the pool is kept) are looked up target
+    by target: slower, for a person who asks. `sample`: look at this fraction of the targets only.
+    A dry run marks nothing. Raises NotFed, UnknownStrategy, ValueError for a count below 0.
+    """
+    if count < 0:
+        raise ValueError(f"count is {count!r}; give 0 or more")
+    feed = feed_of(job)
+    if feed is None:
+        raise NotFed(f"Job {job.name!r} is not fed, so nothing of it is picked; give it a feed")
+    strategies.require_known(strategy)
+    if cooldowns is None or cooldowns == feed.cooldowns:
+        targets = strategies.pool_of(job.pk)
+    else:
+        targets = outside_cooldowns(job, cooldowns, now=now)
+    if sample is not None:
+        targets = _sampled(targets, sample)
+    stages = strategies.stages(strategy, targets, now=now, source=source)
+    if dry_run:
+        found = _first(stages, count, job=job)
+        return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in found]
+    picks: list[Pick] = []
+    with short_transaction():
+        for stage in stages:
+            if len(picks) < count:
+                picks += _claim(job, feed, stage, count - len(picks), strategy=strategy, now=now)
+        if strategy == WITHOUT_HINT and picks:
+            _move_clock(job, picks)
+    return picks
+
+
+def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> TargetQuerySet:
+    """The targets of a job that these cooldowns let be picked: `eligible_from` as a query.
+
+    What is paused, retired or has an open run is left out.
+    """
+    targets = Target.objects.filter(
+        Q(resource=None) | Q(resource__paused_at=None),
+        job=job,
+        retired_at=None,
+        paused_at=None,
+        next_fire_at=None,
+    )
+    picked, observed = Q(last_scheduled_at=None), Q(observed_at=None)
+    if cooldowns.absolute is not None:
+        targets = targets.filter(picked | Q(last_scheduled_at__lt=now - cooldowns.absolute))
+    if cooldowns.in_flight is not None:
+        has_come = Q(observed_at__gt=F("last_scheduled_at"))
+        over = Q(last_scheduled_at__lt=now - cooldowns.in_flight)
+        targets = targets.filter(picked | has_come | over)
+    failed = Q(last_state=State.FAILED)
+    missing = ~failed & Q(last_outcome=Outcome.MISSING)
+    for kind, span in ((failed, cooldowns.failed), (missing, cooldowns.missing)):
+        if span is not None:
+            targets = targets.filter(observed | ~kind | Q(observed_at__lt=now - span))
+    return targets.exclude(Exists(_open_run()))
+
+
+def _open_run() -> Any:
+    return Run.objects.open().filter(target=OuterRef("pk"))
+
+
+def _sampled(targets: TargetQuerySet, fraction: float) -> TargetQuerySet:
+    """Those of `targets` in one part of many, another part each time: each is in some part."""
+    parts = max(1, round(1 / fraction))
+    part = uuid4().int % parts
+    return targets.alias(part=F("id") % parts).filter(part=part)
+
+
+def _first(stages: Sequence[TargetQuerySet], count: int, *, job: Job) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    for stage in stages:
+        free = stage if _runs_side_by_side(job) else stage.exclude(Exists(_open_run()))
+        found += free.values_list("pk", "key")[: max(0, count - len(found))]
+    return found
+
+
+def _runs_side_by_side(job: Job) -> bool:
+    return not make.is_exclusive(job, Target(job=job))
+
+
+def _claim(
+    job: Job, feed: Feed, stage: TargetQuerySet, count: int, *, strategy: str, now: datetime
+) -> list[Pick]:
+    template = _template(job, feed, strategy=strategy, now=now)
+    until = now + (feed.cooldowns.in_flight or WHILE_BUSY)
+    # One with an open run is left to that run's end, which gives it its next place.
+    stage = stage.annotate(is_busy=Exists(_open_run()))
+    stage = stage.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
+    claim = _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows
+    found = claim(stage, count, template=template, until=until, now=now)
+    return [
+        Pick(target_id=target_id, key=key, strategy=strategy, run_id=run_id)
+        for run_id, target_id, key in found
+    ]
+
+
+def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
+    """The run that each target gets, but for its target."""
+    run = make.queued(Target(job=job), job, scheduled_at=now, cause=Cause.SCHEDULE, now=now)
+    run.strategy = strategy[-LONGEST_STRATEGY:]
+    if strategy == EXPRESS and feed.express is not None:
+        run.queue = feed.express.queue
+    return run
+
+
+def _claim_by_rows(
+    stage: Any, count: int, *, template: Run, until: datetime, now: datetime
+) -> list[tuple[UUID, int, str]]:
+    rows = list(stage.values_list("pk", "key", "is_busy")[:count])
+    free = [(pk, key) for pk, key, is_busy in rows if not is_busy]
+    marked = Target.objects.filter(pk__in=[pk for pk, _, _ in rows])
+    marked.update(eligible_since=None, eligible_at=until)
+    marked.filter(pk__in=[pk for pk, _ in free]).update(last_scheduled_at=now)
+    runs = []
+    for pk, key in free:
+        run = copy(template)
+        run.id, run.target_id, run.key = uuid4(), pk, key
+        runs.append(run)
+    Run.objects.bulk_create(runs)
+    return [(run.id, run.target_id, run.key) for run in runs if run.target_id is not None]
+
+
+def _claim_at_once(
+    stage: Any, count: int, *, template: Run, until: datetime, now: datetime
+) -> list[tuple[UUID, int, str]]:
+    """The same as `_claim_by_rows` without bringing the rows here and back."""
+    picked, picked_params = stage.values("id", "key", "is_busy")[:count].query.sql_with_params()
+    columns, values, params = _columns_of(template)
+    target, run = Target._meta.db_table, Run._meta.db_table
+    sql = f"""
+        WITH picked AS MATERIALIZED ({picked}),
+        marked AS (
+            UPDATE {target} AS t
+            SET eligible_since = NULL, eligible_at = %s,
+                last_scheduled_at = CASE WHEN p.is_busy THEN t.last_scheduled_at ELSE %s END
+            FROM picked AS p WHERE t.id = p.id
+            RETURNING t.id, t.key, p.is_busy
+        )
+        INSERT INTO {run} ({columns})
+        SELECT {values} FROM marked WHERE NOT is_busy
+        RETURNING id, target_id, key
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*picked_params, until, now, *params])
+        return list(cursor.fetchall())
+
+
+def _columns_of(template: Run) -> tuple[str, str, list[Any]]:
+    """Names, expressions and parameters that insert a run like the template for each target."""
+    own = {"id": "gen_random_uuid()", "target_id": "id", "key": "key"}
+    names, values, params = [], [], []
+    for field in Run._meta.concrete_fields:
+        column = field.column
+        assert column is not None
+        names.append(connection.ops.quote_name(column))
+        if column in own:
+            values.append(own[column])
+            continue
+        value = field.get_db_prep_save(getattr(template, field.attname), connection)
+        kind = field.db_type(connection) or ""
+        values.append(f"%s::{kind.partition('(')[0]}")
+        params.append(value)
+    return ", ".join(names), ", ".join(values), params
+
+
+def _move_clock(job: Job, picks: Sequence[Pick]) -> None:
+    """The virtual clock of a job stands at the highest position that was picked; never back."""
+    ids = [pick.target_id for pick in picks]
+    highest = Target.objects.filter(pk__in=ids).aggregate(highest=Max("position"))["highest"] or 0
+    Feeder.objects.get_or_create(job=job)
+    Feeder.objects.filter(job=job, position__lt=highest).update(position=highest)

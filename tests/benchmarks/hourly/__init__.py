@@ -1,0 +1,1 @@
+"""The app of bench_throughput: one hourly job over many targets."""

@@ -1,0 +1,165 @@
+"""Taking runs out of the table while others work with it, with real threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from scheduling import runs
+from scheduling.archive import deleting
+from scheduling.archive.deleting import LEAST, LONG, SHORT, Deleter, Pace
+from scheduling.archive.lines import Entry
+from scheduling.models import Run, Seat, State, Target
+from tests.factories import NOW, make_job, make_target
+from tests.integration.old_runs import DAY, ended, left, prune
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+on_postgres = pytest.mark.skipif(
+    "connection.vendor == 'sqlite'", reason="SQLite has one lock and passes over nothing"
+)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def keep_nothing(settings: Any) -> None:
+    settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
+
+
+def in_thread(act: Callable[[], object], errors: list[Exception]) -> threading.Thread:
+    def body() -> None:
+        try:
+            act()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread
+
+
+def test_runs_are_claimed_started_and_ended_while_old_ones_of_their_target_leave() -> None:
+    target = make_target(make_job(schedule="every 1s"), next_fire_at=NOW)
+    Run.objects.bulk_create(
+        Run(
+            job=target.job,
+            target=target,
+            name="x",
+            cause="schedule",
+            state=State.SUCCEEDED,
+            scheduled_at=NOW - 100 * DAY - n * SECOND,
+            created_at=NOW - 100 * DAY - n * SECOND,
+            ended_at=NOW - 100 * DAY,
+        )
+        for n in range(300)
+    )
+    errors: list[Exception] = []
+    begun = threading.Event()
+
+    def work() -> None:
+        for n in range(20):
+            now = NOW + n * SECOND
+            for run in runs.claim(now=now, limit=10).runs:
+                started = runs.start(run.pk, 1, worker="w", now=now)
+                assert isinstance(started, runs.Started)
+                token, result = started.run.token, runs.Result(state=State.SUCCEEDED)
+                assert runs.finish(run.pk, 1, token=token, result=result, now=now)
+            begun.set()
+
+    thread = in_thread(work, errors)
+    assert begun.wait(30)
+    told = prune()
+    thread.join(60)
+    assert errors == []
+    assert (told.deleted, told.left) == (300, 0)
+    assert Run.objects.filter(target=target, state=State.SUCCEEDED).count() == 20
+    assert Target.objects.get(pk=target.pk).next_fire_at == NOW + 20 * SECOND
+
+
+@on_postgres
+def test_a_run_that_somebody_holds_is_passed_over_and_goes_the_next_time() -> None:
+    held, free = ended(), ended()
+    errors: list[Exception] = []
+    with transaction.atomic():
+        Run.objects.select_for_update(no_key=True).get(pk=held.pk)
+        thread = in_thread(prune, errors)
+        thread.join(20)
+        assert not thread.is_alive()
+    assert errors == []
+    assert left() == {held}
+    assert not Run.objects.filter(pk=free.pk).exists()
+    assert prune().deleted == 1
+
+
+@on_postgres
+def test_nobody_is_waited_for_who_holds_a_row_that_names_an_old_run() -> None:
+    """The later run of the chain is being moved on; the earlier one goes the next time."""
+    parent = ended()
+    child = ended(ago=1 * DAY, parent=parent)
+    errors: list[Exception] = []
+    with transaction.atomic():
+        Run.objects.select_for_update(no_key=True).get(pk=child.pk)
+        thread = in_thread(prune, errors)
+        thread.join(20)
+        assert not thread.is_alive()
+    assert errors == []
+    assert left() == {parent, child}
+    prune()
+    assert left() == {child}
+
+
+@on_postgres
+def test_no_target_and_no_lock_is_waited_for() -> None:
+    run = ended()
+    Seat.objects.create(key="db")
+    errors: list[Exception] = []
+    with transaction.atomic():
+        Target.objects.select_for_update(of=("self",)).get(runs=run)
+        Seat.objects.select_for_update().get(key="db")
+        thread = in_thread(prune, errors)
+        thread.join(20)
+        assert not thread.is_alive()
+    assert errors == []
+    assert left() == set()
+
+
+# --- the pace -------------------------------------------------------------------------------------
+
+
+def test_batches_grow_while_they_are_quick_and_shrink_when_they_are_not(settings: Any) -> None:
+    settings.JOBS_PRUNE_BATCH = 200
+    pace = Pace()
+    for _ in range(20):
+        pace.took(SHORT / 2)
+    assert pace.size == 200
+    pace.took(2 * LONG)
+    assert pace.size == 100
+    pace.took(10 * LONG)  # somebody else had the disk
+    assert pace.size == 50
+    for _ in range(20):
+        pace.took(10 * LONG)
+    assert pace.size == LEAST
+
+
+def test_a_batch_is_never_larger_than_it_may_be(settings: Any) -> None:
+    settings.JOBS_PRUNE_BATCH = 3
+    made = [ended() for _ in range(7)]
+    batches: list[int] = []
+    pauses: list[float] = []
+    deleter = Deleter(
+        go_on=lambda: True,
+        watch=lambda rows, seconds: batches.append(rows),
+        pause=pauses.append,
+    )
+    entries = [Entry(run.pk, run.state, run.attempt, run.ended_at) for run in made if run.ended_at]
+    assert deleter.delete(entries).runs == 7
+    assert batches == [3, 3, 1]
+    assert len(pauses) == 3
+    assert all(0 < pause <= deleting.PAUSE_MAX for pause in pauses)

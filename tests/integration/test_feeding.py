@@ -1,0 +1,467 @@
+"""Feeding: free slots, lanes, shares and the express lane, under the feeder's lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from config.celery import app
+from scheduling import broker, feeding, outbox, runs
+from scheduling.feeds import (
+    EXPRESS,
+    NEVER_CHECKED,
+    OLDEST_SCHEDULED,
+    STALEST,
+    WITHOUT_HINT,
+    Cooldowns,
+    Express,
+    Feed,
+)
+from scheduling.models import (
+    Cause,
+    Circuit,
+    Event,
+    Feeder,
+    Job,
+    Notification,
+    Reason,
+    Run,
+    Source,
+    State,
+    Target,
+)
+from scheduling.runs import Fed, Lengths, pool
+from scheduling.runs.feeding import waiting_for_express
+from tests.factories import NOW, make_job, make_run, make_target
+from tests.integration.cli import jobs
+
+pytestmark = pytest.mark.django_db
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SECOND = timedelta(seconds=1)
+
+
+def fed_job(name: str = "", **how: Any) -> Job:
+    options: dict[str, Any] = {"shares": {OLDEST_SCHEDULED: 1.0}, "threshold": 0.0} | how
+    return make_job(name, feed=Feed(**options).as_json())
+
+
+def pooled(job: Job, number: int, **fields: Any) -> list[Target]:
+    have = Target.objects.filter(job=job).count()
+    return [
+        make_target(job, f"{have + each:03}", **{"eligible_since": NOW - DAY, **fields})
+        for each in range(number)
+    ]
+
+
+def waiting(job: Job, key: str, priority: int | None = None, since: datetime = NOW) -> Run:
+    return make_run(make_target(job, key), priority=priority, feed_at=since, publish_at=None)
+
+
+def feed(job: Job, lengths: Lengths | None = None, *, now: datetime = NOW) -> Fed:
+    job.refresh_from_db()
+    runs.jobs_to_feed(now)
+    fed = runs.feed(job, lengths or Lengths(), now=now)
+    assert fed is not None
+    return fed
+
+
+def let_out() -> list[str]:
+    return list(Run.objects.exclude(publish_at=None).order_by("pk").values_list("key", flat=True))
+
+
+def test_as_many_are_picked_as_there_are_free_slots() -> None:
+    job = fed_job(max_queue_length=10)
+    targets = pooled(job, 30)
+    for target in targets[:4]:
+        Target.objects.filter(pk=target.pk).update(eligible_since=None)
+        make_run(target)
+    assert feed(job).picked == {OLDEST_SCHEDULED: 6}
+    assert feed(job, now=NOW + HOUR).why == "no free slots"
+    assert Run.objects.count() == 10
+
+
+def test_what_the_broker_has_counts_if_it_is_more_than_we_know_of() -> None:
+    job = fed_job(max_queue_length=10)
+    pooled(job, 30)
+    assert feed(job, Lengths(normal=9)).slots == 1
+    assert feed(job, Lengths(normal=9000), now=NOW + HOUR).slots == 0
+
+
+def test_while_nobody_knows_how_long_the_queue_is_there_is_a_trickle(settings) -> None:
+    settings.JOBS_FEED_TRICKLE = 3
+    job = fed_job(max_queue_length=100)
+    pooled(job, 30)
+    assert sum(feed(job, Lengths(normal=None)).picked.values()) == 3
+    # Never more than a trickle ahead of the workers.
+    assert not feed(job, Lengths(normal=None), now=NOW + HOUR).picked
+    settings.JOBS_FEED_WHEN_UNKNOWN = "open"
+    assert sum(feed(job, Lengths(normal=None), now=NOW + 2 * HOUR).picked.values()) == 27
+
+
+def test_below_its_threshold_a_job_is_not_fed() -> None:
+    job = fed_job(max_queue_length=100, threshold=0.2)
+    pooled(job, 30)
+    assert feed(job, Lengths(normal=80)).why == "few free slots"
+    assert sum(feed(job, Lengths(normal=79), now=NOW + HOUR).picked.values()) == 21
+
+
+def test_lanes_are_strict_and_come_before_what_is_picked() -> None:
+    job = fed_job(max_queue_length=6)
+    pooled(job, 5)
+    waiting(job, "normal, early", None, NOW - HOUR)
+    waiting(job, "low, early", 9, NOW - HOUR)
+    waiting(job, "high, late", 1)
+    waiting(job, "high, early", 1, NOW - HOUR)
+    waiting(job, "not due", 1, NOW + HOUR)
+    out: list[list[str]] = []
+    for length in (5, 4, 3):
+        # The broker holds as much that there is one slot, then two, three.
+        feed(job, Lengths(normal=length), now=NOW + SECOND * length)
+        out.append(sorted(set(let_out()) - {key for keys in out for key in keys}))
+    assert out == [["high, early"], ["high, late", "low, early"], ["000", "001", "normal, early"]]
+
+
+def test_a_lane_with_a_number_does_not_wait_for_the_threshold() -> None:
+    job = fed_job(max_queue_length=100, threshold=0.5)
+    waiting(job, "urgent", 1)
+    waiting(job, "normal")
+    assert feed(job, Lengths(normal=90)).released == 1
+    assert let_out() == ["urgent"]
+
+
+def test_without_shares_only_the_number_of_open_runs_is_bounded() -> None:
+    job = fed_job(shares={}, max_queue_length=2)
+    for key in "abc":
+        waiting(job, key)
+    pooled(job, 2)
+    assert feed(job).released == 2
+    assert feed(job, now=NOW + HOUR).released == 0
+
+
+def test_shares_are_kept_and_what_one_cannot_spend_the_others_get() -> None:
+    job = fed_job(
+        shares={NEVER_CHECKED: 49, WITHOUT_HINT: 49, STALEST: 2, OLDEST_SCHEDULED: 0},
+        max_queue_length=20,
+    )
+    pooled(job, 100, hint_at=NOW)
+    pooled(job, 3)
+    stale = {"hint_at": NOW, "found_at": NOW - DAY, "ok_since": NOW - DAY, "staleness": DAY}
+    pooled(job, 10, **stale)
+    total: Counter[str] = Counter()
+    for round_ in range(5):
+        Run.objects.all().delete()
+        fed = feed(job, now=NOW + round_ * HOUR)
+        assert sum(fed.picked.values()) == 20
+        total += fed.picked
+    assert total[WITHOUT_HINT] == 3
+    assert total[OLDEST_SCHEDULED] == 0
+    assert 2 <= total[STALEST] <= 5
+    assert total[NEVER_CHECKED] == 97 - total[STALEST]
+
+
+def test_a_zero_weight_alone_picks_nothing() -> None:
+    job = fed_job(shares={OLDEST_SCHEDULED: 0})
+    pooled(job, 3)
+    assert not feed(job).picked
+
+
+def test_with_nothing_to_pick_it_is_left_alone_until_something_comes() -> None:
+    job = fed_job(cooldowns=Cooldowns(absolute=HOUR))
+    (target,) = pooled(job, 1)
+    feed(job)
+    assert Feeder.objects.get(job=job).next_at == NOW + timedelta(seconds=60)
+    assert runs.feed(job, Lengths(), now=NOW + SECOND) is None
+    assert runs.jobs_to_feed(NOW + SECOND) == []
+    Target.objects.filter(pk=target.pk).update(eligible_at=NOW)
+    Run.objects.all().delete()
+    assert runs.thaw(now=NOW + SECOND, limit=10) == 1
+    assert runs.jobs_to_feed(NOW + SECOND) == [job]
+
+
+def test_express_first_looks_have_a_queue_and_a_cap_of_their_own() -> None:
+    job = fed_job(express=Express(queue="first", limit=3), max_queue_length=4)
+    found = Source.objects.create(name="found", is_express=True)
+    found.jobs.add(job)
+    pooled(job, 5, source=found)
+    old = pooled(job, 10, last_scheduled_at=NOW - 9 * DAY)
+    assert EXPRESS not in feed(job).picked  # its listing has not come to an end
+    Run.objects.all().delete()
+    Target.objects.filter(job=job).update(eligible_at=None, eligible_since=NOW)
+    Target.objects.filter(source=found).update(last_scheduled_at=None)
+    Source.objects.update(listing_ended_at=NOW)
+    job.feed = {**job.feed, "shares": {STALEST: 1}}  # type: ignore[dict-item]
+    job.save()
+    fed = feed(job, now=NOW + HOUR)
+    assert fed.picked[EXPRESS] == 3
+    assert set(Run.objects.values_list("queue", flat=True)) == {"first"}
+    # They leave the normal slots alone, and the cap is theirs.
+    assert (fed.slots, feed(job, now=NOW + 2 * HOUR).picked[EXPRESS]) == (4, 0)
+    found.refresh_from_db()
+    assert found.express_done_at is None
+    Run.objects.all().delete()
+    assert feed(job, now=NOW + 3 * HOUR).picked[EXPRESS] == 2
+    found.refresh_from_db()
+    assert found.express_done_at == NOW + 3 * HOUR
+    assert not Run.objects.filter(target__in=old).exists()
+    # The next listing may find more.
+    assert waiting_for_express(job) == []
+    Source.objects.update(listing_ended_at=NOW + 4 * HOUR)
+    assert waiting_for_express(job) == [found]
+
+
+@pytest.mark.parametrize("by", ["job", "everything", "circuit", "open circuit"])
+def test_what_is_held_is_not_fed(by: str) -> None:
+    job = fed_job()
+    circuit = Circuit.objects.create(name="bank")
+    job.circuit = circuit
+    job.save()
+    (target,) = pooled(job, 1)
+    match by:
+        case "job":
+            runs.pause(job, by="alice", reason="quiet", now=NOW)
+        case "everything":
+            runs.pause(runs.installation(), by="alice", reason="quiet", now=NOW)
+        case "circuit":
+            runs.pause(circuit, by="alice", reason="quiet", now=NOW)
+        case _:
+            runs.open_circuit(circuit, by="alice", reason="quiet", now=NOW)
+    fed = feed(job)
+    assert not fed.picked
+    assert "alice" in fed.why
+    assert "quiet" in fed.why
+    target.refresh_from_db()
+    assert target.eligible_since is not None
+
+
+@pytest.mark.parametrize("of", ["target", "resource"])
+def test_a_paused_target_leaves_the_pool_and_comes_back(of: str) -> None:
+    job = fed_job()
+    target = make_target(job, "a", resource="a", eligible_since=NOW)
+    assert target.resource is not None
+    scope = target if of == "target" else target.resource
+    runs.pause(scope, by="alice", reason="quiet", now=NOW)
+    target.refresh_from_db()
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+    assert not feed(job).picked
+    runs.resume(scope, by="alice", now=NOW + HOUR)
+    assert feed(job, now=NOW + HOUR).picked == {OLDEST_SCHEDULED: 1}
+
+
+def test_a_retired_target_leaves_the_pool_and_comes_back() -> None:
+    job = fed_job()
+    (target,) = pooled(job, 1)
+    runs.retire_target(target, now=NOW)
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+    runs.revive_target(target, now=NOW)
+    assert target.eligible_since == NOW
+
+
+def test_a_new_target_may_be_picked_unless_it_has_fire_times_of_its_own() -> None:
+    job = fed_job()
+    runs.add_target(job, "picked", now=NOW)
+    fires = runs.add_target(job, "fires", schedule="every 1h", now=NOW)
+    assert fires.next_fire_at is not None
+    assert fires.eligible_since is None
+    feed(job)
+    assert let_out() == ["picked"]
+
+
+def test_the_pause_of_a_schedule_is_a_least_distance() -> None:
+    job = fed_job(cooldowns=Cooldowns(absolute=None))
+    job.schedule = "every 3h after end"
+    job.save()
+    target = runs.add_target(job, "a", now=NOW)
+    assert (target.next_fire_at, target.eligible_since) == (None, NOW)
+    Target.objects.filter(pk=target.pk).update(
+        observed_at=NOW, last_state="succeeded", eligible_since=None
+    )
+    pool.place_all([target.pk], now=NOW + HOUR)
+    target.refresh_from_db()
+    assert target.eligible_at == NOW + 3 * HOUR
+
+
+def test_edited_cooldowns_reach_what_cools_already() -> None:
+    job = fed_job()
+    target = make_target(job, "a", last_scheduled_at=NOW, eligible_at=NOW + 7 * DAY)
+    feed(job)
+    job.feed = Feed(cooldowns=Cooldowns(in_flight=HOUR, absolute=None)).as_json()
+    job.save()
+    feed(job, now=NOW + 2 * SECOND + timedelta(seconds=60))
+    target.refresh_from_db()
+    assert target.eligible_at == NOW + HOUR
+
+
+def test_a_job_that_is_fed_no_more_has_no_pool() -> None:
+    job = fed_job()
+    (target,) = pooled(job, 1)
+    job.feed = Feed(shares={}).as_json()
+    job.save()
+    feed(job)
+    target.refresh_from_db()
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+
+
+def test_a_number_of_runs_is_kept() -> None:
+    job = fed_job()
+    job.runs_left = 3
+    job.save()
+    pooled(job, 5)
+    feed(job)
+    assert Run.objects.count() == 3
+    assert feed(job, now=NOW + HOUR).why == "it has had all its runs"
+
+
+def test_what_is_wrong_with_one_job_is_told_by_its_name_and_stops_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unread = make_job("a", feed={"shares": {"newest": 1}})
+    unknown = make_job("b", feed=Feed(shares={"tests.nowhere:It": 1}).as_json())
+    fine = fed_job("c")
+    for job in (unread, unknown, fine):
+        pooled(job, 1)
+    feeding.feed_all(app, now=NOW, until=datetime.max.replace(tzinfo=NOW.tzinfo))
+    assert let_out() == ["000"]
+    assert Run.objects.get().job == fine
+    assert "Job a cannot be fed: feed.shares names the strategy 'newest'" in caplog.text
+    assert "Job b cannot be fed: There is no strategy 'tests.nowhere:It'" in caplog.text
+    assert "newest" in Feeder.objects.get(job=unread).last_round["why"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_comes_second_goes_on_with_other_jobs(valkey: object) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer anyway")
+    job = fed_job()
+    pooled(job, 2)
+    runs.jobs_to_feed(NOW)
+
+    def second() -> Fed | None:
+        try:
+            return runs.feed(job, Lengths(), now=NOW)
+        finally:
+            connections.close_all()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as thread:
+        Feeder.objects.select_for_update().get(job=job)
+        assert thread.submit(second).result() is None
+    assert sum(feed(job).picked.values()) == 2
+
+
+def test_a_run_of_the_express_lane_is_sent_there(valkey: object) -> None:
+    job = fed_job(express=Express(queue="first"))
+    run = make_run(make_target(job, "a"), strategy=EXPRESS, queue="first", cause=Cause.SCHEDULE)
+    assert outbox.publish(app, [run], epoch="", now=NOW) == 1
+    assert broker.length(app, "first") == 1
+    run.refresh_from_db()
+    assert run.queue == "first"
+
+
+def test_a_person_can_ask_what_a_strategy_would_pick() -> None:
+    job = fed_job("crawl")
+    pooled(job, 3)
+    make_target(job, "cooling", last_scheduled_at=NOW, eligible_at=NOW + DAY)
+    words = ("select", "crawl", "--strategy", OLDEST_SCHEDULED, "--dry-run", "--json")
+    assert jobs(*words, "--count", "2").document() == [
+        {"job": "crawl", "key": key, "strategy": OLDEST_SCHEDULED} for key in ("000", "001")
+    ]
+    assert len(jobs(*words, "--cooldowns", "absolute=,in_flight=").document()) == 4
+    assert not Run.objects.exists()
+    (picked,) = jobs(*words[:4], "--count", "1", "--json").document()
+    assert picked["run"] == str(Run.objects.get().pk)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("craw", "--strategy", STALEST), "did you mean 'crawl'"),
+        (("plain", "--strategy", STALEST), "is not fed"),
+        (("crawl", "--strategy", "newest"), "no strategy 'newest'"),
+        (("crawl", "--strategy", STALEST, "--cooldowns", "failed=soon"), "soon"),
+        (("crawl", "--strategy", STALEST, "--cooldowns", "often=1h"), "'often'"),
+        (("crawl", "--strategy", EXPRESS, "--source", "nobody"), "No source is named 'nobody'"),
+        (("crawl", "--strategy", STALEST, "--at", "2026-01-01T00:00:00Z"), "--dry-run"),
+    ],
+)
+def test_what_cannot_be_selected_is_named(words: tuple[str, ...], said: str) -> None:
+    fed_job("crawl")
+    make_job("plain")
+    told = jobs("select", *words, "--json")
+    assert told.code == 2
+    assert said in told.document()["error"]
+
+
+def test_how_fed_jobs_stand_can_be_asked() -> None:
+    job = fed_job("crawl", max_queue_length=3)
+    pooled(job, 5)
+    waiting(job, "urgent", 1, NOW + DAY)
+    feed(job)
+    (row,) = jobs("feeding", "--json").document()
+    # What has an open run, waiting or not, is in flight.
+    assert (row["job"], row["open"], row["waiting"], row["lanes"]) == ("crawl", 3, 1, {"1": 1})
+    assert (row["eligible"], row["cooling"], row["max_queue_length"]) == (2, 4, 3)
+    assert row["last_round"]["picked"] == {OLDEST_SCHEDULED: 3}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_nobody_gets_a_mail_for_each_of_a_million(asked: bool) -> None:
+    job = fed_job()
+    job.notify_still_failing, job.pause_after = asked, 1
+    job.save()
+    (target,) = pooled(job, 1)
+    (pick,) = runs.select(job, OLDEST_SCHEDULED, 1, now=NOW)
+    assert pick.run_id is not None
+    started = runs.start(pick.run_id, 1, worker="w", now=NOW)
+    assert started is not None
+    failed = runs.Result(state=State.FAILED, reason=Reason.ERROR)
+    runs.finish(pick.run_id, 1, token=started.token, result=failed, now=NOW)
+    told = set(Notification.objects.values_list("event", flat=True))
+    assert told == ({Event.FAILING, Event.PAUSED} if asked else set())
+    target.refresh_from_db()
+    assert target.paused_by == "Beatkeeper"
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+
+
+def test_what_falls_due_in_a_lane_ends_the_idle_time() -> None:
+    job = fed_job()
+    waiting(job, "soon", None, NOW + 7 * SECOND)
+    feed(job)
+    assert Feeder.objects.get(job=job).next_at == NOW + 7 * SECOND
+    assert feed(job, now=NOW + 7 * SECOND).released == 1
+
+
+def test_a_job_that_loses_its_feed_lets_everything_go() -> None:
+    job = fed_job()
+    waiting(job, "later", None, NOW + HOUR)
+    pooled(job, 2)
+    feed(job, Lengths(normal=1000))
+    job.feed, job.schedule = None, "every 3h after end"
+    job.save()
+    Feeder.objects.update(next_at=None)
+    feed(job, now=NOW + SECOND)
+    feed(job, now=NOW + 2 * SECOND)
+    run = Run.objects.get()
+    assert run.feed_at is None
+    assert run.publish_at == NOW + HOUR
+    free = Target.objects.filter(job=job).exclude(key="later")
+    assert set(free.values_list("eligible_since", "eligible_at", "parked")) == {(None, None, "")}
+    assert set(free.values_list("next_fire_at", flat=True)) == {NOW + SECOND + 3 * HOUR}
+    # One with an open run waits for its end.
+    assert Target.objects.get(job=job, key="later").parked == "open"
+    assert not Feeder.objects.filter(job=job).exists()
+    assert job not in runs.jobs_to_feed(NOW + 3 * SECOND)
+
+
+def test_a_job_that_is_fed_from_now_on_has_no_cursors() -> None:
+    job = make_job(schedule="every 3h after end")
+    target = runs.add_target(job, "a", now=NOW)
+    assert target.next_fire_at == NOW + 3 * HOUR
+    job.feed = Feed().as_json()
+    job.save()
+    feed(job, Lengths(normal=1000))
+    target.refresh_from_db()
+    assert (target.next_fire_at, target.eligible_since) == (None, NOW)
