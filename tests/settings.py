@@ -35,6 +35,7 @@ REDIS_URL = services.valkey.url
 CELERY_BROKER_URL = services.valkey.broker_url
 
 UPTIME_WATCH_SELF = False
+UPTIME_ENDPOINTS = ""
 JOBS_SNAPSHOT = ""  # each test's database is another installation's
 
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -269,8 +269,8 @@ class Run(models.Model):
             # Serves the comparison of queues with the broker
             models.Index(
                 fields=("queue", "published_at"),
-                name="run_open_of_queue",
-                condition=Q(ended_at__isnull=True),
+                name="run_published_of_queue",
+                condition=Q(ended_at__isnull=True, published_at__isnull=False),
             ),
             # Serves the feeder: how many are open, of a job and of its express lane
             models.Index(

@@ -41,7 +41,8 @@ FROM generate_series(1, {size}) AS i
 TARGETS = """
 INSERT INTO scheduling_target (
     job_id, resource_id, source_id, key, schedule, kwargs, parked, token,
-    last_state, last_outcome, failures_in_a_row, skipped_for_overlap, created_at, last_scheduled_at, observed_at, found_at, ok_since, hint_at,
+    last_state, last_outcome, failures_in_a_row, skipped_for_overlap,
+    created_at, last_scheduled_at, observed_at, found_at, ok_since, hint_at,
     staleness, position, eligible_at, eligible_since
 )
 SELECT

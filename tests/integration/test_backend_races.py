@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from scheduling import backend, clock
 from scheduling.models import Run, State, Target
 from tests.factories import make_target
 from tests.integration.backend_jobs import one_off, one_offs, registered
+from tests.integration.rivals import needs_row_locks, side_by_side
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one lock"),
+    needs_row_locks,
 ]
-
-
-def side_by_side(*acts: Callable[[], object]) -> None:
-    """Let all begin at one moment; raises what one of them has raised."""
-    together = threading.Barrier(len(acts))
-    errors: list[BaseException] = []
-
-    def body(act: Callable[[], object]) -> None:
-        try:
-            together.wait(20)
-            act()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=body, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert errors == []
 
 
 def test_two_claimers_are_never_given_the_same_run() -> None:

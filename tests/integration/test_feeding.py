@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
@@ -27,7 +26,6 @@ from scheduling.models import (
     Circuit,
     Event,
     Feeder,
-    Job,
     Notification,
     Reason,
     Run,
@@ -35,43 +33,14 @@ from scheduling.models import (
     State,
     Target,
 )
-from scheduling.runs import Fed, Lengths, pool
+from scheduling.runs import Fed, Lengths
 from scheduling.runs.feeding import waiting_for_express
 from tests.factories import NOW, make_job, make_run, make_target
-from tests.integration.cli import jobs
+from tests.integration.fed_jobs import fed_job, feed, let_out, pooled, waiting
 
 pytestmark = pytest.mark.django_db
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SECOND = timedelta(seconds=1)
-
-
-def fed_job(name: str = "", **how: Any) -> Job:
-    options: dict[str, Any] = {"shares": {OLDEST_SCHEDULED: 1.0}, "threshold": 0.0} | how
-    return make_job(name, feed=Feed(**options).as_json())
-
-
-def pooled(job: Job, number: int, **fields: Any) -> list[Target]:
-    have = Target.objects.filter(job=job).count()
-    return [
-        make_target(job, f"{have + each:03}", **{"eligible_since": NOW - DAY, **fields})
-        for each in range(number)
-    ]
-
-
-def waiting(job: Job, key: str, priority: int | None = None, since: datetime = NOW) -> Run:
-    return make_run(make_target(job, key), priority=priority, feed_at=since, publish_at=None)
-
-
-def feed(job: Job, lengths: Lengths | None = None, *, now: datetime = NOW) -> Fed:
-    job.refresh_from_db()
-    runs.jobs_to_feed(now)
-    fed = runs.feed(job, lengths or Lengths(), now=now)
-    assert fed is not None
-    return fed
-
-
-def let_out() -> list[str]:
-    return list(Run.objects.exclude(publish_at=None).order_by("pk").values_list("key", flat=True))
 
 
 def test_as_many_are_picked_as_there_are_free_slots() -> None:
@@ -176,7 +145,7 @@ def test_with_nothing_to_pick_it_is_left_alone_until_something_comes() -> None:
     feed(job)
     assert Feeder.objects.get(job=job).next_at == NOW + timedelta(seconds=60)
     assert runs.feed(job, Lengths(), now=NOW + SECOND) is None
-    assert runs.jobs_to_feed(NOW + SECOND) == []
+    assert job not in runs.jobs_to_feed(NOW + SECOND)
     Target.objects.filter(pk=target.pk).update(eligible_at=NOW)
     Run.objects.all().delete()
     assert runs.thaw(now=NOW + SECOND, limit=10) == 1
@@ -238,74 +207,6 @@ def test_what_is_held_is_not_fed(by: str) -> None:
     assert target.eligible_since is not None
 
 
-@pytest.mark.parametrize("of", ["target", "resource"])
-def test_a_paused_target_leaves_the_pool_and_comes_back(of: str) -> None:
-    job = fed_job()
-    target = make_target(job, "a", resource="a", eligible_since=NOW)
-    assert target.resource is not None
-    scope = target if of == "target" else target.resource
-    runs.pause(scope, by="alice", reason="quiet", now=NOW)
-    target.refresh_from_db()
-    assert (target.eligible_at, target.eligible_since) == (None, None)
-    assert not feed(job).picked
-    runs.resume(scope, by="alice", now=NOW + HOUR)
-    assert feed(job, now=NOW + HOUR).picked == {OLDEST_SCHEDULED: 1}
-
-
-def test_a_retired_target_leaves_the_pool_and_comes_back() -> None:
-    job = fed_job()
-    (target,) = pooled(job, 1)
-    runs.retire_target(target, now=NOW)
-    assert (target.eligible_at, target.eligible_since) == (None, None)
-    runs.revive_target(target, now=NOW)
-    assert target.eligible_since == NOW
-
-
-def test_a_new_target_may_be_picked_unless_it_has_fire_times_of_its_own() -> None:
-    job = fed_job()
-    runs.add_target(job, "picked", now=NOW)
-    fires = runs.add_target(job, "fires", schedule="every 1h", now=NOW)
-    assert fires.next_fire_at is not None
-    assert fires.eligible_since is None
-    feed(job)
-    assert let_out() == ["picked"]
-
-
-def test_the_pause_of_a_schedule_is_a_least_distance() -> None:
-    job = fed_job(cooldowns=Cooldowns(absolute=None))
-    job.schedule = "every 3h after end"
-    job.save()
-    target = runs.add_target(job, "a", now=NOW)
-    assert (target.next_fire_at, target.eligible_since) == (None, NOW)
-    Target.objects.filter(pk=target.pk).update(
-        observed_at=NOW, last_state="succeeded", eligible_since=None
-    )
-    pool.place_all([target.pk], now=NOW + HOUR)
-    target.refresh_from_db()
-    assert target.eligible_at == NOW + 3 * HOUR
-
-
-def test_edited_cooldowns_reach_what_cools_already() -> None:
-    job = fed_job()
-    target = make_target(job, "a", last_scheduled_at=NOW, eligible_at=NOW + 7 * DAY)
-    feed(job)
-    job.feed = Feed(cooldowns=Cooldowns(in_flight=HOUR, absolute=None)).as_json()
-    job.save()
-    feed(job, now=NOW + 2 * SECOND + timedelta(seconds=60))
-    target.refresh_from_db()
-    assert target.eligible_at == NOW + HOUR
-
-
-def test_a_job_that_is_fed_no_more_has_no_pool() -> None:
-    job = fed_job()
-    (target,) = pooled(job, 1)
-    job.feed = Feed(shares={}).as_json()
-    job.save()
-    feed(job)
-    target.refresh_from_db()
-    assert (target.eligible_at, target.eligible_since) == (None, None)
-
-
 def test_a_number_of_runs_is_kept() -> None:
     job = fed_job()
     job.runs_left = 3
@@ -361,52 +262,6 @@ def test_a_run_of_the_express_lane_is_sent_there(valkey: object) -> None:
     assert run.queue == "first"
 
 
-def test_a_person_can_ask_what_a_strategy_would_pick() -> None:
-    job = fed_job("crawl")
-    pooled(job, 3)
-    make_target(job, "cooling", last_scheduled_at=NOW, eligible_at=NOW + DAY)
-    words = ("select", "crawl", "--strategy", OLDEST_SCHEDULED, "--dry-run", "--json")
-    assert jobs(*words, "--count", "2").document() == [
-        {"job": "crawl", "key": key, "strategy": OLDEST_SCHEDULED} for key in ("000", "001")
-    ]
-    assert len(jobs(*words, "--cooldowns", "absolute=,in_flight=").document()) == 4
-    assert not Run.objects.exists()
-    (picked,) = jobs(*words[:4], "--count", "1", "--json").document()
-    assert picked["run"] == str(Run.objects.get().pk)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("craw", "--strategy", STALEST), "did you mean 'crawl'"),
-        (("plain", "--strategy", STALEST), "is not fed"),
-        (("crawl", "--strategy", "newest"), "no strategy 'newest'"),
-        (("crawl", "--strategy", STALEST, "--cooldowns", "failed=soon"), "soon"),
-        (("crawl", "--strategy", STALEST, "--cooldowns", "often=1h"), "'often'"),
-        (("crawl", "--strategy", EXPRESS, "--source", "nobody"), "No source is named 'nobody'"),
-        (("crawl", "--strategy", STALEST, "--at", "2026-01-01T00:00:00Z"), "--dry-run"),
-    ],
-)
-def test_what_cannot_be_selected_is_named(words: tuple[str, ...], said: str) -> None:
-    fed_job("crawl")
-    make_job("plain")
-    told = jobs("select", *words, "--json")
-    assert told.code == 2
-    assert said in told.document()["error"]
-
-
-def test_how_fed_jobs_stand_can_be_asked() -> None:
-    job = fed_job("crawl", max_queue_length=3)
-    pooled(job, 5)
-    waiting(job, "urgent", 1, NOW + DAY)
-    feed(job)
-    (row,) = jobs("feeding", "--json").document()
-    # What has an open run, waiting or not, is in flight.
-    assert (row["job"], row["open"], row["waiting"], row["lanes"]) == ("crawl", 3, 1, {"1": 1})
-    assert (row["eligible"], row["cooling"], row["max_queue_length"]) == (2, 4, 3)
-    assert row["last_round"]["picked"] == {OLDEST_SCHEDULED: 3}
-
-
 @pytest.mark.parametrize("asked", [False, True])
 def test_nobody_gets_a_mail_for_each_of_a_million(asked: bool) -> None:
     job = fed_job()
@@ -432,36 +287,3 @@ def test_what_falls_due_in_a_lane_ends_the_idle_time() -> None:
     feed(job)
     assert Feeder.objects.get(job=job).next_at == NOW + 7 * SECOND
     assert feed(job, now=NOW + 7 * SECOND).released == 1
-
-
-def test_a_job_that_loses_its_feed_lets_everything_go() -> None:
-    job = fed_job()
-    waiting(job, "later", None, NOW + HOUR)
-    pooled(job, 2)
-    feed(job, Lengths(normal=1000))
-    job.feed, job.schedule = None, "every 3h after end"
-    job.save()
-    Feeder.objects.update(next_at=None)
-    feed(job, now=NOW + SECOND)
-    feed(job, now=NOW + 2 * SECOND)
-    run = Run.objects.get()
-    assert run.feed_at is None
-    assert run.publish_at == NOW + HOUR
-    free = Target.objects.filter(job=job).exclude(key="later")
-    assert set(free.values_list("eligible_since", "eligible_at", "parked")) == {(None, None, "")}
-    assert set(free.values_list("next_fire_at", flat=True)) == {NOW + SECOND + 3 * HOUR}
-    # One with an open run waits for its end.
-    assert Target.objects.get(job=job, key="later").parked == "open"
-    assert not Feeder.objects.filter(job=job).exists()
-    assert job not in runs.jobs_to_feed(NOW + 3 * SECOND)
-
-
-def test_a_job_that_is_fed_from_now_on_has_no_cursors() -> None:
-    job = make_job(schedule="every 3h after end")
-    target = runs.add_target(job, "a", now=NOW)
-    assert target.next_fire_at == NOW + 3 * HOUR
-    job.feed = Feed().as_json()
-    job.save()
-    feed(job, Lengths(normal=1000))
-    target.refresh_from_db()
-    assert (target.next_fire_at, target.eligible_since) == (None, NOW)

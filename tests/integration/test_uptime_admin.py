@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from examples.uptime import endpoints
 from examples.uptime.models import Endpoint, Probe
 from scheduling import clock
 from scheduling.models import Cause, Run, State, Target
+from scheduling.sources import progress, sources
 from scheduling.sync import sync
 from tests.factories import NOW
 from tests.integration.admin_pages import log_in, messages_of, page, text_of
@@ -154,6 +156,60 @@ def test_checking_now_needs_the_permission_to_run_jobs() -> None:
     chosen = {"action": "check_selected", "_selected_action": [add("shop").pk]}
     client.post(page(LIST), chosen)
     assert Run.objects.get().requested_by == "tester"  # the first one, from adding it
+
+
+# --- endpoints that a file names
+
+
+@pytest.fixture
+def listed(tmp_path: Path, settings: Settings) -> Endpoint:
+    settings.UPTIME_ENDPOINTS = file = tmp_path / "endpoints.csv"
+    file.write_text("name,address\nfiled,127.0.0.1:9\n", encoding="utf-8")
+    declaration = sources.get("inventory")
+    assert declaration is not None
+    progress.run(declaration, is_full=True)
+    return Endpoint.objects.get()
+
+
+def test_an_endpoint_of_the_file_is_shown_and_is_not_to_be_edited(
+    listed: Endpoint, admin: Client
+) -> None:
+    add("by hand")
+    assert "as soon as there is a slot" in text_of(admin.get(page(LIST)))
+    shown = admin.get(page(CHANGE, listed.pk))
+    assert "127.0.0.1:9" in text_of(shown)
+    assert "Probes" not in text_of(shown)
+    assert admin.post(page(CHANGE, listed.pk), form(address="evil:1")).status_code == 403
+    assert fresh(listed).address == "127.0.0.1:9"
+    only = admin.get(page(LIST, is_listed__exact="1"))
+    assert "filed" in text_of(only)
+    assert "by hand" not in text_of(only)
+
+
+def test_an_endpoint_may_be_deleted_once_the_file_does_not_name_it(
+    listed: Endpoint, admin: Client
+) -> None:
+    by_hand = add("by hand")
+    chosen = {
+        "action": "delete_selected",
+        "_selected_action": [listed.pk, by_hand.pk],
+        "post": "yes",
+    }
+    assert admin.post(page("uptime_endpoint_delete", listed.pk), {"post": "yes"}).status_code == 403
+    assert "which the file names" in text_of(admin.post(page(LIST), chosen))
+    assert Endpoint.objects.count() == 2
+    Endpoint.objects.filter(pk=listed.pk).update(is_active=False)
+    admin.post(page(LIST), chosen)
+    assert not Endpoint.objects.exists()
+
+
+def test_an_endpoint_of_the_file_can_be_checked_now(listed: Endpoint, admin: Client) -> None:
+    admin.post(page(LIST), {"action": "check_selected", "_selected_action": [listed.pk]})
+    run = Run.objects.get()
+    assert (run.name, run.key) == (endpoints.INVENTORY, "filed")
+
+
+# --- the list
 
 
 def test_the_list_says_how_endpoints_stand(admin: Client) -> None:

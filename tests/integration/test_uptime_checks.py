@@ -81,6 +81,51 @@ def test_a_second_attempt_replaces_what_the_first_has_measured() -> None:
     assert mail.outbox == []
 
 
+def test_a_gateway_that_recovers_until_the_second_attempt_is_no_outage() -> None:
+    with Site() as site:
+        site.status = 502
+        endpoint = add(address=site.url)
+        run = execute(endpoints.check_now(endpoint, by="tester", now=clock.now()))
+        site.status = 200
+        Run.objects.filter(pk=run.pk).update(ready_at=clock.now())
+        run = execute(run)
+        assert site.paths == ["/", "/"]
+    assert (run.state, run.attempt) == (State.SUCCEEDED, 2)
+    assert mail.outbox == []
+
+
+def test_any_status_is_an_answer_and_the_probe_says_whether_a_good_one() -> None:
+    with Site() as site:
+        site.status = 503
+        endpoint = add(address=site.url)
+        Probe.objects.create(endpoint=endpoint, expects="503")
+        run = check(endpoint)
+        assert site.paths == ["/"]
+    assert (run.state, run.attempt) == (State.SUCCEEDED, 1)
+
+
+def test_whether_a_missing_page_is_good_is_for_the_probes_to_say() -> None:
+    with Site() as site:
+        site.status = 404
+        reachable, usual = add("reachable", site.url), add("usual", site.url)
+        Probe.objects.create(endpoint=reachable, kind="tcp_connect")
+        assert check(reachable).state == State.SUCCEEDED
+        # Without any probe it gets the usual one, which asks for the status.
+        assert check(usual).state == State.FAILED
+
+
+def test_nine_endpoints_have_one_run_each_after_one_pass() -> None:
+    with Site() as site:
+        for number in range(9):
+            add(f"site {number}", f"{site.url}/{number}")
+        for run in Run.objects.filter(job__name=endpoints.CHECK).select_related("job"):
+            execute(run)
+    checked = Run.objects.filter(job__name=endpoints.CHECK, state=State.SUCCEEDED)
+    assert sorted(run.key for run in checked) == [f"site {number}" for number in range(9)]
+    assert sorted(site.paths) == [f"/{number}" for number in range(9)]
+    assert Measurement.objects.filter(ok=True).count() == 9
+
+
 def test_a_check_of_an_endpoint_that_is_gone_finds_it_missing() -> None:
     endpoint = add()
     run = endpoints.check_now(endpoint, by="tester", now=clock.now())

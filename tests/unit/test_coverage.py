@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE = [
     *("calendars", "cron", "cron_fields", "cron_words", "errors", "policies", "schedule_base"),
     *("schedule_kinds", "schedule_text", "schedule_unanchored", "schedules", "spans", "zones"),
+    *("cadence", "feeds", "measures", "outcome", "selection"),
 ]
 # Those that name what they expect; walks, oracles and random schedules come on top of them.
 TESTS = [
-    *("test_calendars", "test_clock_changes", "test_cron", "test_policies"),
-    *("test_schedule_text", "test_schedules"),
+    *("test_cadence", "test_calendars", "test_clock_changes", "test_cron", "test_feeds"),
+    *("test_measures", "test_outcome", "test_policies", "test_schedule_text", "test_schedules"),
+    "test_selection",
 ]
 
 

@@ -13,6 +13,8 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,17 +22,19 @@ from django.conf import settings
 from django.core.management import get_commands
 from django.urls import Resolver404, resolve
 from django_celery_beat import models as rows
+from django_celery_beat.admin import PeriodicTaskAdmin
 
 import scheduling
 from scheduling import backend, conf, context, errors, feeds, health, models, policies, runs
 from scheduling import sources as enumerators
 from scheduling.declarations.commands import ATTRIBUTES
 from scheduling.errors import SchedulingError
+from scheduling.ledger import JobState
 from scheduling.management.verbs import VERBS
 from scheduling.spans import parse_span
 from scheduling.zones import ClockChange
 from tests.unit.test_docs import PAGES, code_in, page
-from workers.commands import ENVIRONMENT
+from workers import commands
 
 FOLDER = "docs/coming-from/"
 NAMES = sorted(
@@ -54,20 +58,22 @@ TABLES = (
 )
 CHOICES = (
     *(models.State, models.Reason, models.Cause, models.Outcome, models.Event),
-    *(policies.Overlap, policies.CatchUp, ClockChange),
+    *(policies.Overlap, policies.CatchUp, ClockChange, JobState),
 )
 ARGUMENTS = {
     *(name for function in FUNCTIONS for name in inspect.signature(function).parameters),
     *ATTRIBUTES,
 }
+PERMISSIONS = {f"scheduling.{name}" for name, _ in models.Job._meta.permissions}
 WORDS = {
     *ARGUMENTS,
     *(field.name for value in VALUES for field in fields(value)),
     *(field.name for table in TABLES for field in table._meta.get_fields()),
     *(member.value for choices in CHOICES for member in choices),
     *(feeds.BUILT_IN),
-    *("host", "key", "resource"),  # what a Polite may count by
-    *ENVIRONMENT,
+    *PERMISSIONS,
+    "ScheduledJob",
+    *re.findall(r'"([A-Z_]+)"', inspect.getsource(commands.facts)),
     *health.NAMES,
     *re.findall(r"`(jobs_\w+)`", page("operate")),  # metrics: test_docs compares them
 }
@@ -101,14 +107,13 @@ def ours(text: str) -> Iterator[str]:
 
 
 def theirs(text: str) -> set[str]:
-    """Give the words of the first column, and of what is told to be not here."""
-    missing = text.partition("## Not here")[2].partition("\n## ")[0]
+    """Give the words of the first columns."""
     firsts = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
-    return {word for span in code_in("\n".join([missing, *firsts])) for word in names_in(span)}
+    return {word for span in code_in("\n".join(firsts)) for word in names_in(span)}
 
 
 def names_in(span: str) -> set[str]:
-    return {span, *re.findall(r"[@\w-][\w.-]*", span)}
+    return {*re.findall(r"[\w-][\w.-]*", span), *re.findall(r"\w+", span)}
 
 
 def is_known(code: str) -> bool:
@@ -179,19 +184,17 @@ def is_python(code: str) -> bool:
         return True
     try:
         found(tree)
-    except (LookupError, AttributeError, TypeError):
+    except (LookupError, AttributeError, TypeError, ImportError):
         return False
     return True
 
 
 def found(tree: ast.AST) -> Any:
-    """Raises LookupError, AttributeError, TypeError: there is no such thing, or not like this."""
+    """Raises an error if there is no such thing, or if it cannot be called like this."""
     if isinstance(tree, ast.Name):
         return ROOTS[tree.id]
     if isinstance(tree, ast.Attribute):
-        if tree.attr == "name" or not isinstance(tree.value, ast.Attribute | ast.Name | ast.Call):
-            raise LookupError(tree.attr)
-        return getattr(found(tree.value), tree.attr)
+        return attribute(found(tree.value), tree.attr)
     if isinstance(tree, ast.Call):
         function = found(tree.func)
         if tree.args or tree.keywords:
@@ -199,6 +202,12 @@ def found(tree: ast.AST) -> Any:
             inspect.signature(function).bind_partial(*tree.args, **keywords)
         return function
     raise LookupError(ast.dump(tree))
+
+
+def attribute(owner: Any, name: str) -> Any:
+    if isinstance(owner, ModuleType) and not hasattr(owner, name):
+        import_module(f"{owner.__name__}.{name}")
+    return getattr(owner, name)
 
 
 # --- what is there --------------------------------------------------------------------------------
@@ -224,6 +233,12 @@ def test_what_is_not_there_would_be_noticed() -> None:
         *("JOBS_NO_SUCH", "CELERY_NO_SUCH", "/no/such", "every now and then"),
     )
     assert [code for code in made_up if is_known(code)] == []
+
+
+def test_every_field_of_a_row_and_every_action_on_it_has_a_row() -> None:
+    fields = {field.name for field in rows.PeriodicTask._meta.get_fields()} - {"id"}
+    known = {*fields, *PeriodicTaskAdmin.actions}
+    assert known - theirs(page("coming-from/django-celery-beat")) == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -255,5 +270,55 @@ THEIRS = {
         send-origins-from-scheduler-to-celery send-origins-from-file-to-celery update-metrics
         check-listed-origins check-ingested-origins add-forge-now register-lister
         schedule-first-visits celery-monitor ping-workers list-running rpc-serve journal-client
+    """,
+    "geohealthcheck": """
+        Resource run_frequency active ResourceLock owner start_time end_time Run checked_datetime
+        success message report run_count ProbeVars CheckVars Recipient email webhook start_schedule
+        stop_schedule add_job get_job update_job stop_job check_schedule run_job run_resource
+        run_resources run_test_resource db_commit lifecycle_listener error_listener flush_runs
+        coalesce max_instances misfire_grace_time validate get_or_create set_recipients
+        get_recipients clear_recipients get_suggestions dump_recipients GHC_RETENTION_DAYS
+        GHC_NOTIFICATIONS GHC_NOTIFICATIONS_VERBOSITY GHC_MINIMAL_RUN_FREQUENCY_MINS
+        GHC_RUNNER_IN_WEBAPP GHC_LOG_LEVEL GHC_PROBE_HTTP_TIMEOUT_SECS GHC_VERIFY_SSL
+        GHC_RELIABILITY_MATRIX GHC_METADATA_CACHE_SECS SQLALCHEMY_ENGINE_OPTION_PRE_PING Failing
+        Fixed Still Passing
+    """,
+    "flyte": """
+        schedulable_entities project domain name version cron_expression fixed_rate_value MINUTE
+        HOUR DAY start_time kickoff_time_input_arg active Activate Deactivate GetAll Updater
+        GetScheduledTime GetCatchUpTimes CatchUpSingleSchedule CatchupAll ScheduleJob AddCronJob
+        AddFixedIntervalJob UpdateSchedules DeScheduleJob RemoveCronJob RemoveFixedIntervalJob
+        BootStrapSchedulesFromSnapShot CalculateSnapshot Snapshotrunner schedule_entities_snapshots
+        AlreadyExists run precheck adminRateLimit.tps adminRateLimit.burst useUTCTz profilerPort
+        eventScheduler.scheme workflowExecutor.scheme job_func_panic_counter
+        job_schedule_failed_counter catchup_error_counter failed_execution_counter
+        successful_execution_counter checkpoint_save_error_counter
+        checkpoint_creation_error_counter initialization_panic
+    """,
+    "axway": """
+        RegisterSingleRunJob RegisterRetryJob RegisterIntervalJob RegisterScheduledJob
+        RegisterChannelJob RegisterDetachedChannelJob RegisterDetachedIntervalJob
+        RegisterSingleRunJobWithName RegisterRetryJobWithName RegisterIntervalJobWithName
+        RegisterScheduledJobWithName RegisterChannelJobWithName RegisterDetachedChannelJobWithName
+        RegisterDetachedIntervalJobWithName UnregisterJob JobLock JobUnlock GetJob GetJobStatus
+        GetStatus UpdateDurations WithJobTimeout SetStatus GetID GetName Ready Lock Unlock Execute
+        Status Initializing Running Retrying Stopped Failed Finished jobTimeout healthCheckInterval
+    """,
+    "pgeu": """
+        scheduled_interval scheduled_times internal timeout should_run trigger_next_jobs
+        default_notify_on_success help app command description enabled notifyonsuccess nextrun
+        lastrun lastrunsuccess lastskip override_times override_interval JobHistory time success
+        runtime output SchedulerConfig hold_all_jobs reschedule_job trigger_immediate_job_run
+        notify_job_change list_unscheduled_commands run_pending_jobs scheduled_jobs_runner
+        SCHEDULED_JOBS_EMAIL SCHEDULED_JOBS_EMAIL_SENDER LISTEN NOTIFY
+    """,
+    "django-celery-beat": """
+        PeriodicTask IntervalSchedule CrontabSchedule SolarSchedule ClockedSchedule PeriodicTasks
+        changed update_changed last_change last_update schedule due_start_time from_schedule
+        validate_unique DatabaseScheduler ModelEntry setup_schedule update_from_dict
+        install_default_entries enabled_models all_as_schedule schedule_changed sync reserve
+        CELERY_BEAT_SCHEDULE beat_schedule add_periodic_task beat_max_loop_interval beat_sync_every
+        beat_cron_starting_deadline DJANGO_CELERY_BEAT_TZ_AWARE PeriodicTaskForm
+        crontab_translation
     """,
 }

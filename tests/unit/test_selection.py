@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from scheduling.cadence import Ended
 from scheduling.feeds import Cooldowns
 from scheduling.selection import (
+    Candidate,
     after_shortfall,
     eligible_from,
     free_slots,
     is_eligible,
     is_worth_it,
     next_look,
+    order_of,
     shares_of,
 )
 
@@ -148,3 +150,50 @@ def test_all_slots_are_spent_and_no_debt_grows(
     assert all(not picks[name] for name, weight in weights.items() if not weight)
     if slots and any(weights.values()):
         assert all(-1 <= each <= 1 for each in owed.values())
+
+
+def one(number: int, **known: object) -> Candidate:
+    return Candidate(id=number, created_at=NOW + number * HOUR, **known)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "in_order", "left_out"),
+    [
+        (
+            "oldest_scheduled",
+            [one(3), one(4), one(2, last_scheduled_at=NOW - DAY), one(1, last_scheduled_at=NOW)],
+            [],
+        ),
+        (
+            "never_checked",
+            [one(2, hint_at=NOW - DAY), one(1, hint_at=NOW)],
+            [one(3), one(4, hint_at=NOW, found_at=NOW)],
+        ),
+        (
+            "stalest",
+            [one(2, staleness=DAY), one(1, staleness=HOUR), one(3, staleness=HOUR)],
+            [one(4)],
+        ),
+        (
+            "without_hint",
+            [one(4), one(5), one(2, position=0), one(1, position=7)],
+            [one(3, hint_at=NOW)],
+        ),
+        (
+            "until_success",
+            [one(2, hint_at=NOW - DAY), one(3, hint_at=NOW, found_at=NOW), one(1), one(4)],
+            [one(5, ok_since=NOW)],
+        ),
+    ],
+)
+def test_each_strategy_has_its_order(
+    name: str, in_order: list[Candidate], left_out: list[Candidate]
+) -> None:
+    order = order_of(name)
+    assert sorted(in_order[::-1], key=order) == in_order  # type: ignore[arg-type]
+    assert [order(each) for each in left_out] == [None] * len(left_out)
+
+
+def test_a_strategy_that_is_not_built_in_has_no_pure_order() -> None:
+    with pytest.raises(KeyError, match="newest"):
+        order_of("newest")

@@ -1,0 +1,127 @@
+"""Who is in the pool of a fed job, and who cools down."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from scheduling import runs
+from scheduling.feeds import (
+    OLDEST_SCHEDULED,
+    Cooldowns,
+    Feed,
+)
+from scheduling.models import (
+    Feeder,
+    Run,
+    Target,
+)
+from scheduling.runs import Lengths, pool
+from tests.factories import NOW, make_job, make_target
+from tests.integration.fed_jobs import fed_job, feed, let_out, pooled, waiting
+
+pytestmark = pytest.mark.django_db
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("of", ["target", "resource"])
+def test_a_paused_target_leaves_the_pool_and_comes_back(of: str) -> None:
+    job = fed_job()
+    target = make_target(job, "a", resource="a", eligible_since=NOW)
+    assert target.resource is not None
+    scope = target if of == "target" else target.resource
+    runs.pause(scope, by="alice", reason="quiet", now=NOW)
+    target.refresh_from_db()
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+    assert not feed(job).picked
+    runs.resume(scope, by="alice", now=NOW + HOUR)
+    assert feed(job, now=NOW + HOUR).picked == {OLDEST_SCHEDULED: 1}
+
+
+def test_a_retired_target_leaves_the_pool_and_comes_back() -> None:
+    job = fed_job()
+    (target,) = pooled(job, 1)
+    runs.retire_target(target, now=NOW)
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+    runs.revive_target(target, now=NOW)
+    assert target.eligible_since == NOW
+
+
+def test_a_new_target_may_be_picked_unless_it_has_fire_times_of_its_own() -> None:
+    job = fed_job()
+    runs.add_target(job, "picked", now=NOW)
+    fires = runs.add_target(job, "fires", schedule="every 1h", now=NOW)
+    assert fires.next_fire_at is not None
+    assert fires.eligible_since is None
+    feed(job)
+    assert let_out() == ["picked"]
+
+
+def test_the_pause_of_a_schedule_is_a_least_distance() -> None:
+    job = fed_job(cooldowns=Cooldowns(absolute=None))
+    job.schedule = "every 3h after end"
+    job.save()
+    target = runs.add_target(job, "a", now=NOW)
+    assert (target.next_fire_at, target.eligible_since) == (None, NOW)
+    Target.objects.filter(pk=target.pk).update(
+        observed_at=NOW, last_state="succeeded", eligible_since=None
+    )
+    pool.place_all([target.pk], now=NOW + HOUR)
+    target.refresh_from_db()
+    assert target.eligible_at == NOW + 3 * HOUR
+
+
+def test_edited_cooldowns_reach_what_cools_already() -> None:
+    job = fed_job()
+    target = make_target(job, "a", last_scheduled_at=NOW, eligible_at=NOW + 7 * DAY)
+    feed(job)
+    job.feed = Feed(cooldowns=Cooldowns(in_flight=HOUR, absolute=None)).as_json()
+    job.save()
+    feed(job, now=NOW + 2 * SECOND + timedelta(seconds=60))
+    target.refresh_from_db()
+    assert target.eligible_at == NOW + HOUR
+
+
+def test_a_job_that_is_fed_no_more_has_no_pool() -> None:
+    job = fed_job()
+    (target,) = pooled(job, 1)
+    job.feed = Feed(shares={}).as_json()
+    job.save()
+    feed(job)
+    target.refresh_from_db()
+    assert (target.eligible_at, target.eligible_since) == (None, None)
+
+
+def test_a_job_that_loses_its_feed_lets_everything_go() -> None:
+    job = fed_job()
+    waiting(job, "later", None, NOW + HOUR)
+    pooled(job, 2)
+    feed(job, Lengths(normal=1000))
+    job.feed, job.schedule = None, "every 3h after end"
+    job.save()
+    Feeder.objects.update(next_at=None)
+    feed(job, now=NOW + SECOND)
+    feed(job, now=NOW + 2 * SECOND)
+    run = Run.objects.get()
+    assert run.feed_at is None
+    assert run.publish_at == NOW + HOUR
+    free = Target.objects.filter(job=job).exclude(key="later")
+    assert set(free.values_list("eligible_since", "eligible_at", "parked")) == {(None, None, "")}
+    assert set(free.values_list("next_fire_at", flat=True)) == {NOW + SECOND + 3 * HOUR}
+    # One with an open run waits for its end.
+    assert Target.objects.get(job=job, key="later").parked == "open"
+    assert not Feeder.objects.filter(job=job).exists()
+    assert job not in runs.jobs_to_feed(NOW + 3 * SECOND)
+
+
+def test_a_job_that_is_fed_from_now_on_has_no_cursors() -> None:
+    job = make_job(schedule="every 3h after end")
+    target = runs.add_target(job, "a", now=NOW)
+    assert target.next_fire_at == NOW + 3 * HOUR
+    job.feed = Feed().as_json()
+    job.save()
+    feed(job, Lengths(normal=1000))
+    target.refresh_from_db()
+    assert (target.next_fire_at, target.eligible_since) == (None, NOW)
