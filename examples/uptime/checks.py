@@ -55,16 +55,18 @@ def look(endpoint: Endpoint) -> Check:
         (probe.kind, probe.expects, probe.address or endpoint.address)
         for probe in endpoint.probes.all()
     ]
-    return ask(endpoint.address, asked)
-
-
-def ask(address: str, asked: Sequence[tuple[str, str, str]] = ()) -> Check:
-    """Ask probes, each (kind, expects, address), one after another; without any the usual one."""
     if not asked:
         try:
-            asked = [(probes.default_kind(addresses.expand(address)), "", address)]
+            asked = [
+                (probes.default_kind(addresses.expand(endpoint.address)), "", endpoint.address)
+            ]
         except InvalidProbe as error:
             return Check(results=(ProbeResult(ok=False, message=str(error), response_ms=0),))
+    return ask(asked)
+
+
+def ask(asked: Sequence[tuple[str, str, str]]) -> Check:
+    """Ask probes, each (kind, expects, address), one after another; writes nothing."""
     return Check(
         results=tuple(
             probes.run(kind, expects, addresses.expand(address), timeout=conf.PROBE_TIMEOUT)

@@ -58,7 +58,8 @@ def _arguments(line: Mapping[str, str]) -> dict[str, str]:
     expanded = addresses.expand(address)
     if kind and kind not in probes.KINDS:
         raise ValueError(f"its kind is {kind!r}; known are {', '.join(probes.KINDS)}")
-    probes.read(kind or probes.default_kind(expanded), expects, expanded)
+    kind = kind or probes.default_kind(expanded)
+    probes.read(kind, expects, expanded)
     return {"address": address, "kind": kind, "expects": expects}
 
 

@@ -87,7 +87,7 @@ def inventory(listing: Listing) -> Iterator[Named | Page | Unread]:
         cooldowns=Cooldowns(
             absolute=None,
             in_flight=timedelta(hours=1),
-            failed=timedelta(minutes=15),
+            failed=None,
             missing=timedelta(days=1),
         ),
         max_queue_length=200,
@@ -98,13 +98,13 @@ def inventory(listing: Listing) -> Iterator[Named | Page | Unread]:
     hard_limit=timedelta(minutes=2),
     throws=(checks.CheckFailed,),
 )
-def check_inventory(address: str, kind: str = "", expects: str = "") -> Found:
+def check_inventory(address: str, kind: str, expects: str = "") -> Found:
     """Check one endpoint of the file; what was found decides how soon it is checked again."""
     run = current_run()
     endpoint = listed.endpoint_of(run.key)
     if endpoint is None:
         return Found(outcome=Outcome.MISSING)
-    check = checks.ask(address, [(kind, expects, address)] if kind else ())
+    check = checks.ask([(kind, expects, address)])
     checks.record(endpoint, check, run_id=run.id, now=clock.now())
     checks.compute_reliability(endpoint)
     if not check.ok:

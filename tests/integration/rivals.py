@@ -32,3 +32,19 @@ def side_by_side(*acts: Callable[[], object]) -> None:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert errors == []
+
+
+def in_thread(act: Callable[[], object], errors: list[Exception]) -> threading.Thread:
+    """Begin it; what it raises is in `errors` when it has ended."""
+
+    def body() -> None:
+        try:
+            act()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread

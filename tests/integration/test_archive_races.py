@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from scheduling import runs
 from scheduling.archive import deleting
@@ -17,6 +16,7 @@ from scheduling.archive.lines import Entry
 from scheduling.models import Run, Seat, State, Target
 from tests.factories import NOW, make_job, make_target
 from tests.integration.old_runs import DAY, ended, left, prune
+from tests.integration.rivals import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,20 +29,6 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture(autouse=True)
 def keep_nothing(settings: Any) -> None:
     settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
-
-
-def in_thread(act: Callable[[], object], errors: list[Exception]) -> threading.Thread:
-    def body() -> None:
-        try:
-            act()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread
 
 
 def test_runs_are_claimed_started_and_ended_while_old_ones_of_their_target_leave() -> None:

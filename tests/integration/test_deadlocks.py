@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,25 +14,12 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from scheduling import outbox, runs, sync
 from scheduling.models import Run, Target
 from tests.factories import NOW, make_job, make_run
+from tests.integration.rivals import in_thread, needs_row_locks
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one lock"),
+    needs_row_locks,
 ]
-
-
-def in_thread(act: Callable[[], object], errors: list[Exception]) -> threading.Thread:
-    def body() -> None:
-        try:
-            act()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread
 
 
 def test_a_claim_and_a_saved_row_do_not_wait_for_each_other() -> None:

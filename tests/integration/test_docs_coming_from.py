@@ -22,7 +22,7 @@ from scheduling.sources import sources
 from tests.factories import make_job, make_run, make_target
 from tests.integration import periodic_rows
 from tests.integration.cli import Told, jobs
-from tests.integration.command_app import Deploy, run_now
+from tests.integration.command_app import Deploy
 from tests.unit.test_docs import examples_of, load, page
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,12 +132,16 @@ def test_axway_kinds_of_jobs_and_their_circuit(declare: Declare) -> None:
     assert not Run.objects.filter(name="stream_events").exists()
     assert runs.close_circuit(Circuit.objects.get(), by="ann", reason="moved", now=now)
     runs.claim(now=now, limit=10)
-    assert Run.objects.get(name="stream_events").state == State.QUEUED
+    stream = Run.objects.get(name="stream_events")
+    started = runs.start(stream.pk, 1, worker="w", now=now)
+    assert started is not None
+    assert runs.finish(stream.pk, 1, token=started.token, result=FAILED, now=now)
+    assert Circuit.objects.get().is_open
 
 
 def test_pgeu_a_command_as_it_stands_there(deploy: Deploy) -> None:
     deploy(send_queued_mail=example("pgeu", "ScheduledJob"), now=clock.now())
-    ran, history, unscheduled = console("pgeu")
+    _, _, unscheduled = console("pgeu")
     run = Run.objects.get()
     assert (run.state, run.output) == (State.SUCCEEDED, "3 mails sent\n")
     target = Target.objects.get(job__name="send_queued_mail")

@@ -149,7 +149,7 @@ def test_with_nothing_to_pick_it_is_left_alone_until_something_comes() -> None:
     Target.objects.filter(pk=target.pk).update(eligible_at=NOW)
     Run.objects.all().delete()
     assert runs.thaw(now=NOW + SECOND, limit=10) == 1
-    assert runs.jobs_to_feed(NOW + SECOND) == [job]
+    assert job in runs.jobs_to_feed(NOW + SECOND)
 
 
 def test_express_first_looks_have_a_queue_and_a_cap_of_their_own() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, transaction
 from django.db.models import ProtectedError
 
 from scheduling import lateness, runs
@@ -28,6 +26,7 @@ from scheduling.policies import CatchUp, Overlap
 from scheduling.runs import Result, operate, pausing
 from scheduling.runs.cursors import job_of
 from tests.factories import NOW, make_job, make_run, make_target
+from tests.integration.rivals import in_thread
 
 pytestmark = pytest.mark.django_db
 
@@ -240,20 +239,6 @@ def test_a_run_that_no_worker_begins_and_that_all_fires_are_skipped_for_is_told(
 only_with_row_locks = pytest.mark.skipif(
     "connection.vendor == 'sqlite'", reason="SQLite has one lock"
 )
-
-
-def in_thread(act: Callable[[], object], errors: list[Exception]) -> threading.Thread:
-    def body() -> None:
-        try:
-            act()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread
 
 
 @only_with_row_locks

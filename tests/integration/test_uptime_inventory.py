@@ -261,13 +261,16 @@ def test_a_line_may_say_what_is_asked(file: Path) -> None:
             file,
             f"good,{site.url},body_contains,welcome",
             f"bad,{site.url},body_contains,farewell",
+            f"moved,{site.url},,301",
             columns=columns,
         )
         list_file()
         assert check("good").state == State.SUCCEEDED
         failed = check("bad")
+        moved = check("moved")
     assert failed.state == State.FAILED
     assert "'farewell' is not in the answer" in failed.error
+    assert "HTTP status 200 instead of 301" in moved.error
     assert Endpoint.objects.get(name="bad").reliability == 0
 
 

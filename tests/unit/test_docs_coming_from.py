@@ -41,12 +41,17 @@ NAMES = sorted(
     name.removeprefix(FOLDER).removesuffix(".md") for name in PAGES if name.startswith(FOLDER)
 )
 
+
+def functions_of(module: ModuleType) -> list[Callable[..., Any]]:
+    return [each for name in module.__all__ if inspect.isfunction(each := getattr(module, name))]
+
+
 # What a word may be the name of: arguments, attributes and columns; the values of some of them.
 FUNCTIONS: list[Callable[..., Any]] = [
     scheduling.job,
     scheduling.source,
-    *(found for name in backend.__all__ if inspect.isfunction(found := getattr(backend, name))),
-    *(found for name in runs.__all__ if inspect.isfunction(found := getattr(runs, name))),
+    *functions_of(backend),
+    *functions_of(runs),
 ]
 VALUES = (
     *(scheduling.Feed, scheduling.Cooldowns, scheduling.Express, scheduling.Polite),
@@ -214,7 +219,7 @@ def attribute(owner: Any, name: str) -> Any:
 
 
 def test_there_is_a_page_for_each_of_them_and_all_are_linked() -> None:
-    assert NAMES == sorted(THEIRS)
+    assert sorted(THEIRS) == NAMES
     links = re.findall(r"\]\(coming-from/([\w-]+)\.md\)", page("index"))
     assert sorted(links) == NAMES
 
@@ -270,6 +275,9 @@ THEIRS = {
         send-origins-from-scheduler-to-celery send-origins-from-file-to-celery update-metrics
         check-listed-origins check-ingested-origins add-forge-now register-lister
         schedule-first-visits celery-monitor ping-workers list-running rpc-serve journal-client
+        extra_loader_arguments enabled first_seen last_seen last_update is_fork forked_from_url
+        last_visit last_successful last_scheduled last_snapshot successive_visits
+        next_position_offset next_visit_queue_position
     """,
     "geohealthcheck": """
         Resource run_frequency active ResourceLock owner start_time end_time Run checked_datetime
