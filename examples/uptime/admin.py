@@ -101,6 +101,9 @@ class EndpointAdmin(ModelAdmin[Endpoint]):
         return [*self.readonly_fields, *(["name"] if obj is not None else [])]
 
     def get_fieldsets(self, request: HttpRequest, obj: Endpoint | None = None) -> Any:
+        if obj is not None and obj.is_listed:
+            shown = ("name", "address", "is_active", "tags", "is_listed")
+            return ((None, {"fields": shown}), *self.fieldsets[1:])
         return self.fieldsets[:1] if obj is None else self.fieldsets
 
     def get_inlines(self, request: HttpRequest, obj: Endpoint | None = None) -> Any:

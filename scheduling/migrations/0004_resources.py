@@ -390,7 +390,7 @@ class Migration(migrations.Migration):
                 to="scheduling.followup",
             ),
         ),
-        # On PostgreSQL, Django takes the constraint's index, of this one column, for the field's own,
+        # On PostgreSQL Django takes this constraint's index, of one column, for the field's own,
         # and would drop it.
         migrations.RemoveConstraint(
             model_name="run",

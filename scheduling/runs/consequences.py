@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from scheduling.models import Cause, Event, Job, Run, State, Target
+from scheduling.models import Cause, Event, Job, Reason, Run, State, Target
 from scheduling.runs import (
     circuits,
     coverage,
@@ -19,6 +19,7 @@ from scheduling.runs import (
 from scheduling.runs.joins import BY_WILL
 
 TARGET_FIELDS = (
+    "last_scheduled_at",
     "last_ended_at",
     "last_succeeded_at",
     "last_skipped_at",
@@ -28,6 +29,8 @@ TARGET_FIELDS = (
     "short_runs",
     *observing.STANDING_FIELDS,
 )
+# Why a pick comes to nothing that no strategy would have made had it known.
+IN_VAIN = (Reason.PAUSED, Reason.CIRCUIT)
 PAUSE_FIELDS = ("paused_at", "paused_by", "pause_reason", "paused_until")
 
 
@@ -40,6 +43,9 @@ def record(run: Run, target: Target, job: Job, *, now: datetime, fingerprint: st
     restarts.count(run, target, job)
     if run.state == State.SKIPPED:
         target.last_skipped_at = now
+        if run.strategy and run.reason in IN_VAIN:
+            # Nothing is in flight: the next pick comes as if this one had not been.
+            target.last_scheduled_at = target.last_started_at
         late_fires.given_up(run, target, job, now=now)
         pings.of_nothing(run)
         return follow_ups.insert(run, target, job, now)

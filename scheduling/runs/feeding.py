@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F, Min, Q
+from django.db import InterfaceError, OperationalError
+from django.db.models import Count, F, Min, Q, QuerySet
 
 from scheduling.conf import conf
 from scheduling.db import short_transaction, skip_locked, update_free
 from scheduling.errors import SchedulingError
 from scheduling.feeds import EXPRESS, Feed
-from scheduling.models import Feeder, Installation, Job, Run, Source
+from scheduling.models import Feeder, Installation, Job, Run, Source, Target
 from scheduling.runs import circuits, pool
 from scheduling.runs.scopes import pause_of, told
 from scheduling.runs.selecting import select
@@ -32,7 +33,6 @@ from scheduling.selection import (
     next_look,
     shares_of,
 )
-from scheduling.strategies import pool_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,8 @@ def due_jobs(now: datetime) -> list[Job]:
 def feed(job: Job, lengths: Lengths, *, now: datetime) -> Fed | None:
     """Feed one job; None: somebody else does, or it is not due.
 
-    What is wrong with it (a feed that cannot be read, a strategy that is not there) is told by its
-    name, and looked at again later; it stops no other job.
+    What is wrong with it (a feed that cannot be read, a strategy that is not there, or a team's own
+    that raises) is told by its name, and looked at again later; it stops no other job.
     """
     try:
         with short_transaction():
@@ -97,9 +97,13 @@ def feed(job: Job, lengths: Lengths, *, now: datetime) -> Fed | None:
             fed = _round(feeder, Feed.read(feeder.job.feed), lengths, now=now)
             _save(feeder, fed, now=now)
             return fed
-    except SchedulingError as error:
-        logger.error("Job %s cannot be fed: %s", job.name, error)
-        fed = Fed(why=str(error))
+    except (OperationalError, InterfaceError):
+        raise  # The database is away, or somebody else was first: the tick's to handle.
+    except Exception as error:
+        is_ours = isinstance(error, SchedulingError)
+        why = str(error) if is_ours else f"{type(error).__name__}: {error}"
+        logger.error("Job %s cannot be fed: %s", job.name, why, exc_info=not is_ours)
+        fed = Fed(why=why)
         Feeder.objects.filter(job=job).update(
             next_at=now + conf.FEED_IDLE, last_round=fed.as_json(), last_round_at=now
         )
@@ -118,6 +122,8 @@ def _lock(job_id: int, now: datetime) -> Feeder | None:
 
 def _save(feeder: Feeder, fed: Fed, *, now: datetime) -> None:
     feeder.last_round, feeder.last_round_at = fed.as_json(), now
+    if feeder.cooldowns.get("after") is not None:
+        feeder.next_at = None  # an edit has not reached all targets
     # Not `position`: the selection has moved that.
     feeder.save(update_fields=("credits", "cooldowns", "next_at", "last_round", "last_round_at"))
 
@@ -144,6 +150,7 @@ def _round(feeder: Feeder, how: Feed, lengths: Lengths, *, now: datetime) -> Fed
         feeder.next_at = now + conf.FEED_EVERY
         return Fed(why=held)
     _follow(feeder, how, now=now)
+    over = _why_over(job, now)
     fed = Fed()
     express = how.express.queue if how.express is not None else None
     own = _open_runs(job, express)
@@ -154,12 +161,16 @@ def _round(feeder: Feeder, how: Feed, lengths: Lengths, *, now: datetime) -> Fed
         open_when_unknown=conf.FEED_WHEN_UNKNOWN == "open",
     )
     slots -= _release(fed, job, slots, lane=Q(priority__isnull=False), now=now)
-    _express(fed, job, how, own, lengths, now=now)
+    if not over:
+        _express(fed, job, how, own, lengths, now=now)
     if not is_worth_it(slots, how.max_queue_length, how.threshold):
         fed.why = "no free slots" if slots <= 0 else "few free slots"
         feeder.next_at = None if fed.released else now + conf.FEED_EVERY
         return fed
     slots -= _release(fed, job, slots, lane=Q(priority=None), now=now)
+    if over:
+        fed.why, feeder.next_at = over, now + conf.FEED_EVERY
+        return fed
     wanted = min(slots, conf.FEED_BATCH)
     picked = _pick(fed, feeder, how, wanted, now=now)
     feeder.next_at = next_look(now, picked=picked, wanted=wanted, idle=conf.FEED_IDLE)
@@ -179,8 +190,13 @@ def _why_not(job: Job, now: datetime) -> str:
         return told(*held)
     if (circuit := circuits.held_by(job)) is not None:
         return circuits.told(circuit)
-    if job.retired_at is not None:
-        return "it is retired"
+    return "it is retired" if job.retired_at is not None else ""
+
+
+def _why_over(job: Job, now: datetime) -> str:
+    """Why nothing of a job is picked now, in words; "": it is. What was asked for by hand is let
+    out nevertheless.
+    """
     if job.starts_at is not None and now < job.starts_at:
         return f"it starts at {job.starts_at:%Y-%m-%d %H:%M:%S} UTC"
     if job.ends_at is not None and now > job.ends_at:
@@ -264,14 +280,24 @@ def _express(fed: Fed, job: Job, how: Feed, own: _Open, lengths: Lengths, *, now
     for source in waiting_for_express(job):
         if slots <= 0:
             return
-        picks = select(job, EXPRESS, min(slots, conf.FEED_BATCH), source=source, now=now)
+        count = min(slots, conf.FEED_BATCH)
+        count = count if job.runs_left is None else _spend(job, count)
+        picks = select(job, EXPRESS, count, source=source, now=now)
+        _give_back(job, count - len(picks))
         fed.picked += Counter({EXPRESS: len(picks)})
         slots -= len(picks)
-        left = pool_of(job.pk).filter(source=source, last_scheduled_at=None)
-        if slots > 0 and not left.exists():
+        if slots > 0 and not _unseen(source).exists():
             Source.objects.filter(pk=source.pk, listing_ended_at=source.listing_ended_at).update(
                 express_done_at=now
             )
+
+
+def _unseen(source: Source) -> QuerySet[Target]:
+    """What still waits for a first look through the express lane, of any job of the source."""
+    jobs = source.jobs.filter(retired_at=None, feed__express__queue__isnull=False)
+    return Target.objects.filter(
+        job__in=jobs, source=source, eligible_since__isnull=False, last_scheduled_at=None
+    )
 
 
 def waiting_for_express(job: Job) -> list[Source]:
@@ -311,8 +337,7 @@ def _pick(fed: Fed, feeder: Feeder, how: Feed, slots: int, *, now: datetime) -> 
         picked += sum(found.values())
         left -= sum(found.values())
     feeder.credits = {name: owed for name, owed in credits.items() if how.shares.get(name)}
-    if job.runs_left is not None and left > 0:
-        Job.objects.filter(pk=job.pk).update(runs_left=F("runs_left") + left)
+    _give_back(job, left)
     return picked
 
 
@@ -322,3 +347,9 @@ def _spend(job: Job, slots: int) -> int:
     count = min(slots, locked.runs_left or 0)
     Job.objects.filter(pk=job.pk).update(runs_left=F("runs_left") - count)
     return count
+
+
+def _give_back(job: Job, count: int) -> None:
+    if count > 0:
+        counted = Job.objects.filter(pk=job.pk, runs_left__isnull=False)
+        counted.update(runs_left=F("runs_left") + count)

@@ -17,6 +17,7 @@ from django.db.models import F
 from scheduling.db import short_transaction
 from scheduling.errors import StaleSource, UnknownSource
 from scheduling.models import Source
+from scheduling.runs import pool
 from scheduling.runs.naming import Recorded, batches, record_batch
 
 if TYPE_CHECKING:
@@ -292,10 +293,10 @@ def close_listing(place: Place, *, now: datetime, is_whole: bool) -> None:
         ours["since"] = since.isoformat()
         if place.full:
             columns["full_listing_ended_at"] = now
-    if place.recorded.created:
-        columns["express_done_at"] = None
     with short_transaction():
         _write(place.source, place.version, {**place.state, OURS: ours}, **columns)
+    # First looks in the express lane begin with the end of a listing.
+    pool.wake_feeders(place.source.jobs.values_list("pk", flat=True))
     place.source.refresh_from_db()
     logger.info(
         "Source %s: %s listing ended, %s named, %s new, %s gone",

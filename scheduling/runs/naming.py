@@ -18,7 +18,7 @@ from scheduling import redis
 from scheduling.conf import conf
 from scheduling.db import short_transaction
 from scheduling.models import Cause, Job, Listing, Resource, Run, ScheduleStretch, Source, Target
-from scheduling.runs import bulk, coverage, listed, make
+from scheduling.runs import bulk, coverage, listed, make, pool
 from scheduling.runs.cursors import first_stretch
 from scheduling.runs.pausing import resume
 from scheduling.runs.targets import first_run_of, revive_target
@@ -89,6 +89,9 @@ def record_batch(
             if not left:
                 raise
     resume_all(settled, by=listed.by_source(source), now=now)
+    if recorded.created or recorded.changed or recorded.resumed:
+        # A feeder that had nothing to pick is not to sleep on.
+        pool.wake_feeders(source.jobs.values_list("pk", flat=True))
     return recorded
 
 

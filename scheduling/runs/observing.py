@@ -120,9 +120,10 @@ def of_run(run: Run, target: Target, job: Job, *, fingerprint: str, now: datetim
     """Fold the end of a run into its target's columns, on the instance.
 
     Each end comes once, so it counts although another came at the same moment, or, by a clock that
-    is a little ahead, after it.
+    is a little ahead, after it; and although it was picked by such a clock.
     """
-    at, known = now, target.observed_at
+    at = now
+    known = max(filter(None, (target.observed_at, target.last_scheduled_at)), default=None)
     if known is not None and now <= known <= now + conf.CLOCK_SKEW:
         at = known + known.resolution
     ended = ended_of(run.state, run.outcome)

@@ -143,8 +143,7 @@ def _goals(wanted: Iterable[NewRun]) -> Goals:
             raise UnknownJob(
                 f"There is no job {name!r}; declare or register it first", names=[name]
             )
-        if job.retired_at is not None:
-            raise JobRetired(f"Job {name!r} is retired; declare it again to run it")
+        _require_active(job)
         targets = _with_keys(Target.objects.filter(job=job), of_job)
         missing = sorted(of_job - targets.keys())
         if missing:
@@ -155,6 +154,12 @@ def _goals(wanted: Iterable[NewRun]) -> Goals:
             )
         goals |= {(name, key): target for key, target in targets.items()}
     return goals
+
+
+def _require_active(job: Job) -> None:
+    """Raises JobRetired."""
+    if job.retired_at is not None:
+        raise JobRetired(f"Job {job.name!r} is retired; declare it again to run it")
 
 
 def _with_keys(targets: Any, keys: Collection[str]) -> dict[str, Target]:
@@ -176,6 +181,9 @@ def _create(
 ) -> list[Run]:
     with short_transaction():
         targets = lock_in_order({goals[each.job, each.key].pk for each in wanted})
+        for target in targets.values():
+            # Meanwhile, maybe: then nobody would let its runs out.
+            _require_active(target.job)
         by_id = Run.objects.in_bulk([each.id for each in wanted if each.id is not None])
         alike = {} if reserved is not None else _still_queued(wanted, targets.values())
         made: list[Run] = []

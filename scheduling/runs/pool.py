@@ -7,7 +7,7 @@ it is in the pool. Neither: it is not picked at all. Whoever writes them holds t
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from scheduling.db import short_transaction, skip_locked
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
 from scheduling.feeds import Feed
 from scheduling.models import Feeder, Job, Outcome, Parked, Run, State, Target
+from scheduling.runs import bulk
 from scheduling.runs.cursors import CURSOR_FIELDS, first_fire, park, schedule_of, set_cursor
 from scheduling.selection import eligible_from, is_eligible
 
@@ -140,7 +141,7 @@ def thaw(*, now: datetime, limit: int) -> int:
     return thawed
 
 
-def wake_feeders(job_ids: Collection[int]) -> None:
+def wake_feeders(job_ids: Iterable[int]) -> None:
     """Have jobs fed at the next tick: they have got something to pick."""
     Feeder.objects.filter(job__in=job_ids, next_at__isnull=False).update(next_at=None)
 
@@ -190,13 +191,14 @@ def place_all(ids: Sequence[int], *, now: datetime) -> list[Target]:
         for target in targets:
             target.job = jobs[target.job_id]
             before = _place_of(target)
+            since = target.eligible_since
             place(target, target.job, now=now, is_busy=target.pk in busy)
-            if target.eligible_since is not None and before[1] is not None:
-                target.eligible_since = before[1]
+            if target.eligible_since is not None and since is not None:
+                target.eligible_since = since
             _follow_feed(target, now=now, is_busy=target.pk in busy)
             if _place_of(target) != before:
                 changed.append(target)
-        Target.objects.bulk_update(changed, (*POOL_FIELDS, *CURSOR_FIELDS))
+        bulk.write(changed, (*POOL_FIELDS, *CURSOR_FIELDS))
     wake_feeders({target.job_id for target in changed if target.eligible_since is not None})
     return changed
 

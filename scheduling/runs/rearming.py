@@ -37,7 +37,8 @@ def rearm_after_end(
         # Due at once: the claim puts it aside with an error.
         set_cursor(target, ended)
         return
-    following = schedule.after_end(ended)
+    # A strategy picks it: what its schedule says is a least distance there.
+    following = None if job.is_picked else schedule.after_end(ended)
     if following is not None and is_service(job, target):
         following += restarts.delay(target)
     elif following is not None and not_before is not None:

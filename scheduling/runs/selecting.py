@@ -73,8 +73,9 @@ def select(
         for stage in stages:
             if len(picks) < count:
                 picks += _claim(job, feed, stage, count - len(picks), strategy=strategy, now=now)
-        if strategy == WITHOUT_HINT and picks:
-            _move_clock(job, picks)
+    # Afterwards: a feeder that is at work holds its row, and may wait for our targets.
+    if strategy == WITHOUT_HINT and picks:
+        _move_clock(job, picks)
     return picks
 
 

@@ -16,13 +16,10 @@ from scheduling.archive.lines import Entry
 from scheduling.models import Run, Seat, State, Target
 from tests.factories import NOW, make_job, make_target
 from tests.integration.old_runs import DAY, ended, left, prune
-from tests.integration.rivals import in_thread
+from tests.integration.rivals import in_thread, needs_row_locks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-on_postgres = pytest.mark.skipif(
-    "connection.vendor == 'sqlite'", reason="SQLite has one lock and passes over nothing"
-)
 SECOND = timedelta(seconds=1)
 
 
@@ -69,7 +66,7 @@ def test_runs_are_claimed_started_and_ended_while_old_ones_of_their_target_leave
     assert Target.objects.get(pk=target.pk).next_fire_at == NOW + 20 * SECOND
 
 
-@on_postgres
+@needs_row_locks
 def test_a_run_that_somebody_holds_is_passed_over_and_goes_the_next_time() -> None:
     held, free = ended(), ended()
     errors: list[Exception] = []
@@ -84,7 +81,7 @@ def test_a_run_that_somebody_holds_is_passed_over_and_goes_the_next_time() -> No
     assert prune().deleted == 1
 
 
-@on_postgres
+@needs_row_locks
 def test_nobody_is_waited_for_who_holds_a_row_that_names_an_old_run() -> None:
     """The later run of the chain is being moved on; the earlier one goes the next time."""
     parent = ended()
@@ -101,7 +98,7 @@ def test_nobody_is_waited_for_who_holds_a_row_that_names_an_old_run() -> None:
     assert left() == {child}
 
 
-@on_postgres
+@needs_row_locks
 def test_no_target_and_no_lock_is_waited_for() -> None:
     run = ended()
     Seat.objects.create(key="db")

@@ -11,8 +11,9 @@ from django.test import override_settings
 
 from scheduling import Named, clock, runs
 from scheduling.errors import StaleSource
-from scheduling.models import CoverageChange, Listing, Resource, Source, State, Target
+from scheduling.models import CoverageChange, Feeder, Listing, Resource, Source, State, Target
 from scheduling.runs import listing as places
+from scheduling.runs.feeding import waiting_for_express
 from scheduling.runs.vanishing import end_listing
 from scheduling.sources import Page
 from scheduling.sources.progress import Listing as InProgress
@@ -367,7 +368,8 @@ def test_a_live_source_may_be_put_on_trial() -> None:
     assert runs.set_trial(source, is_trial=True, by="ann", now=NOW)
     assert target("000").paused_by == "ann"
     assert target("001").paused_by == "source customers"
-    runs.set_trial(Source.objects.get(), is_trial=False, by="ann", now=NOW)
+    source.refresh_from_db()
+    runs.set_trial(source, is_trial=False, by="ann", now=NOW)
     assert keys(paused_at=None) == ["001", "002"]
 
 
@@ -384,16 +386,18 @@ def test_a_source_on_trial_does_not_hold_what_another_one_named_first() -> None:
 
 
 def test_first_checks_go_first_only_after_a_listing_has_ended() -> None:
-    source = make_source(is_express=True)
+    job = make_fed_job()
+    source = make_source("customers", job, is_express=True)
     place = places.begin_listing(source, full=True, now=NOW)
     place = places.record_page(place, names("a"), now=NOW)
-    assert runs.source_named("customers").listing_ended_at is None
+    assert waiting_for_express(job) == []
+    Feeder.objects.create(job=job, next_at=NOW + 9 * DAY)
     end_listing(place, now=NOW + DAY)
     source = runs.source_named("customers")
     assert (source.listing_ended_at, source.full_listing_ended_at) == (NOW + DAY, NOW + DAY)
-    assert source.express_done_at is None
+    assert waiting_for_express(job) == [source]
+    assert Feeder.objects.get().next_at is None
     Source.objects.update(express_done_at=NOW + DAY)
-    lists(source, names("a"))
-    assert runs.source_named("customers").express_done_at is not None  # it has named nothing new
+    assert waiting_for_express(job) == []
     lists(source, names("a", "b"))
-    assert runs.source_named("customers").express_done_at is None
+    assert waiting_for_express(job) == [source]

@@ -170,7 +170,7 @@ class TestAFedTarget:
 
 class TestChances:
     def test_failures_and_missing_count_together_and_pause_that_target_alone(self) -> None:
-        job = make_job(feed=FEED)
+        job = make_job(feed=FEED, notify_still_failing=True)
         bad, good = make_target(job, "bad"), make_target(job, "good")
         for n, result in enumerate((BROKEN, MISSING)):
             end(bad, result, NOW + n * HOUR)

@@ -26,7 +26,7 @@ from scheduling.policies import CatchUp, Overlap
 from scheduling.runs import Result, operate, pausing
 from scheduling.runs.cursors import job_of
 from tests.factories import NOW, make_job, make_run, make_target
-from tests.integration.rivals import in_thread
+from tests.integration.rivals import in_thread, needs_row_locks
 
 pytestmark = pytest.mark.django_db
 
@@ -236,12 +236,8 @@ def test_a_run_that_no_worker_begins_and_that_all_fires_are_skipped_for_is_told(
 
 # --- who waits for whom ---------------------------------------------------------------------------
 
-only_with_row_locks = pytest.mark.skipif(
-    "connection.vendor == 'sqlite'", reason="SQLite has one lock"
-)
 
-
-@only_with_row_locks
+@needs_row_locks
 @pytest.mark.django_db(transaction=True)
 def test_nobody_else_spends_the_number_of_runs_that_a_resume_has_read(
     monkeypatch: pytest.MonkeyPatch,
@@ -270,7 +266,7 @@ def test_nobody_else_spends_the_number_of_runs_that_a_resume_has_read(
     assert [type(error) for error in errors] == [OperationalError]
 
 
-@only_with_row_locks
+@needs_row_locks
 @pytest.mark.django_db(transaction=True)
 def test_a_renewal_and_fires_that_replace_do_not_wait_for_each_other() -> None:
     targets = [make_target(make_job(schedule="every 1m", overlap="cancel")) for _ in range(2)]
@@ -290,7 +286,7 @@ def test_a_renewal_and_fires_that_replace_do_not_wait_for_each_other() -> None:
     assert errors == []
 
 
-@only_with_row_locks
+@needs_row_locks
 @pytest.mark.django_db(transaction=True)
 def test_a_resume_and_an_edit_of_a_job_that_fails_do_not_wait_for_each_other() -> None:
     job = make_job(schedule="every 1h", pause_after=3)

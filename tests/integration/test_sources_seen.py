@@ -26,9 +26,13 @@ code = pytest.fixture(declared_code)
 
 
 @pytest.fixture(autouse=True)
-def undeclared(code: Any) -> Iterator[None]:
-    """What a test declares goes away again, its Celery tasks as well."""
+def undeclared(code: Any, db: None) -> Iterator[None]:
+    """What a test declares goes away again, its Celery tasks as well; the example's source is not
+    there.
+    """
     before, tasks = dict(sources._by_name), set(current_app.tasks)
+    sources._by_name = {}
+    Source.objects.all().delete()
     yield
     sources._by_name = before
     for name in set(current_app.tasks) - tasks:

@@ -178,7 +178,9 @@ def test_an_endpoint_of_the_file_is_shown_and_is_not_to_be_edited(
     assert "as soon as there is a slot" in text_of(admin.get(page(LIST)))
     shown = admin.get(page(CHANGE, listed.pk))
     assert "127.0.0.1:9" in text_of(shown)
+    assert "From the file" in text_of(shown)
     assert "Probes" not in text_of(shown)
+    assert "Frequency" not in text_of(shown)
     assert admin.post(page(CHANGE, listed.pk), form(address="evil:1")).status_code == 403
     assert fresh(listed).address == "127.0.0.1:9"
     only = admin.get(page(LIST, is_listed__exact="1"))
