@@ -242,16 +242,21 @@ def _describe(job: Job, facts: JobFacts, *, paused: bool, stopped: bool) -> dict
 def sentence_of(job: Job, facts: JobFacts = NO_FACTS) -> str:
     """Tell when it runs: by its schedule, by those of its targets, after other jobs."""
     try:
-        words = in_words(job.schedule, own=own_schedules(facts), follows=facts.follows)
+        words = in_words(
+            job.schedule, own=own_schedules(facts), follows=facts.follows, picked=job.is_picked
+        )
     except InvalidSchedule as error:
         return f"cannot be read: {error}"
     return f"does not fire: {job.schedule_error}" if job.schedule_error else words
 
 
-def in_words(text: str, *, own: str = "", follows: Sequence[str] = ()) -> str:
+def in_words(
+    text: str, *, own: str = "", follows: Sequence[str] = (), picked: bool = False
+) -> str:
     """Tell a schedule and what else starts runs. Raises InvalidSchedule."""
     schedule = parse(text)
-    others = [words for words in (own, " or ".join(follows)) if words]
+    by_slots = "picked when slots are free" if picked else ""
+    others = [words for words in (by_slots, own, " or ".join(follows)) if words]
     if others and isinstance(schedule, Manual):
         return "; ".join(others)
     return "; ".join([schedule.sentence(), *others])

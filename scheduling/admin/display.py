@@ -159,10 +159,10 @@ def what_it_runs(job: Job) -> str:
     return job.task or job.command
 
 
-def schedule_words(text: str, *, follows: Sequence[str] = ()) -> str:
+def schedule_words(text: str, *, follows: Sequence[str] = (), picked: bool = False) -> str:
     """The schedule as a sentence; its text where that cannot be read."""
     try:
-        return ledger.in_words(text, follows=follows)
+        return ledger.in_words(text, follows=follows, picked=picked)
     except InvalidSchedule:
         return text
 

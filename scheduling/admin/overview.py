@@ -238,6 +238,8 @@ def _why_no_fires(job: Job, plain: Target | None, facts: JobFacts, *, is_held: b
         return "Nothing while it is paused."
     if facts.own_schedules:
         return "None of its own: look at its targets."
+    if job.is_picked:
+        return "None: strategies pick its targets when slots are free."
     if facts.follows:
         return "None of its own: it runs after another job."
     if plain is not None and plain.parked == "open":

@@ -51,6 +51,7 @@ class RunPage:
     cut: str
     error: str
     arguments: str
+    metadata: str
     may_stop: bool
     stop_asked: str
     fragment_url: str
@@ -88,6 +89,7 @@ def of(run: Run, request: HttpRequest, *, seen: str = "") -> RunPage:
         cut=_cut(run),
         error=run.error if may_see_output else "",
         arguments=json.dumps(run.kwargs, indent=2) if may_see_output and run.kwargs else "",
+        metadata=json.dumps(run.metadata, indent=2) if may_see_output and run.metadata else "",
         may_stop=is_open
         and run.job_id is not None
         and request.user.has_perm("scheduling.cancel_run"),
@@ -147,7 +149,9 @@ def _facts(run: Run, now: datetime) -> list[tuple[str, Any]]:
         ("Fires", f"{run.fires} fires" if run.fires > 1 else ""),
         ("Last of them", display.moment(run.scheduled_until, now) if run.scheduled_until else ""),
         ("Detail", run.detail),
-        ("Attempt", display.attempt(run, run.job.retries if run.job is not None else 0)),
+        ("Picked by", run.strategy),
+        ("Lane", "" if run.priority is None else str(run.priority)),
+        ("Attempt", display.attempt(run, _retries(run))),
         ("Outcome", run.get_outcome_display() if run.outcome else ""),
         ("Exit code", "" if run.exit_code is None else str(run.exit_code)),
         ("Worker", run.worker),
@@ -158,6 +162,13 @@ def _facts(run: Run, now: datetime) -> list[tuple[str, Any]]:
         ("Id", display.as_code(run.pk)),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _retries(run: Run) -> int:
+    """Its own number of retries, else that of its job."""
+    if run.retry_limit is not None:
+        return run.retry_limit
+    return 0 if run.job is None else run.job.retries
 
 
 def _mark(run: Run) -> str:

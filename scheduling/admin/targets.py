@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -106,7 +107,7 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         return format_html(
             '<span class="bk-wrap" title="{}">{}</span>{}',
             target.schedule_text,
-            display.schedule_words(target.schedule_text, follows=target.follows),
+            _in_words(target, target.follows),
             format_html(" {}", display.badge("its own", "blue")) if target.schedule else "",
         )
 
@@ -170,9 +171,8 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         return {
             "target": target,
             "standing": self.standing(target),
-            "schedule": display.schedule_words(
-                target.schedule_text,
-                follows=ledger.follows_of([target.job_id]).get(target.job_id, ()),
+            "schedule": _in_words(
+                target, ledger.follows_of([target.job_id]).get(target.job_id, ())
             ),
             "text": target.schedule_text,
             "times": [
@@ -237,6 +237,11 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
         self.log_change(request, target, done)
         self.message_user(request, f"{target} is {done}", messages.SUCCESS)
         return HttpResponseRedirect("../change/")
+
+
+def _in_words(target: Target, follows: Sequence[str]) -> str:
+    picked = target.job.is_picked and not target.schedule
+    return display.schedule_words(target.schedule_text, follows=follows, picked=picked)
 
 
 def _of_what(target: Target) -> str:

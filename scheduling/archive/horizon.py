@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+
+from django.db.models import Max
 
 from scheduling.models import ArchiveFile
 
@@ -22,10 +24,6 @@ def archived_before() -> datetime | None:
 
     It is known before the first of them leaves.
     """
-    written = ArchiveFile.objects.filter(written_at__isnull=False, name__startswith="runs-")
-    newest = written.order_by("-name").first()
-    match = NAME.fullmatch(newest.name) if newest is not None else None
-    if newest is None or match is None:
-        return None
-    day = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-    return min(day + timedelta(days=1), newest.began_at)
+    written = ArchiveFile.objects.filter(written_at__isnull=False)
+    newest: datetime | None = written.aggregate(newest=Max("before"))["newest"]
+    return newest

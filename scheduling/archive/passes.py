@@ -190,7 +190,9 @@ def _begin(rule: Rule, *, has_file: bool) -> ArchiveFile:
     number = files.next_number()
     name = name_of(rule.bound, number, has_file=has_file)
     written_at = None if has_file else rule.now
-    return ArchiveFile.objects.create(name=name, began_at=rule.now, written_at=written_at)
+    return ArchiveFile.objects.create(
+        name=name, before=rule.bound, began_at=rule.now, written_at=written_at
+    )
 
 
 def _record(row: ArchiveFile, sealed: files.Sealed) -> ArchiveFile:

@@ -77,7 +77,7 @@ class ArchiveFile(models.Model):
     name = models.CharField(max_length=200, unique=True)
     began_at = models.DateTimeField()
     written_at = models.DateTimeField(null=True, blank=True)
-    # What ended before then may be in it.
+    # All of it had ended by then: from there on the history is whole.
     before = models.DateTimeField(null=True, blank=True)
     runs = models.PositiveIntegerField(default=0)
     size = models.PositiveBigIntegerField(default=0)

@@ -22,8 +22,9 @@ from scheduling.management.verbs.base import (
     iso,
     moment,
     table,
+    visible,
 )
-from scheduling.models import Job, Run, Source, Target
+from scheduling.models import Job, Run, Target
 from scheduling.runs.pool import feed_of
 
 
@@ -80,7 +81,7 @@ def select(options: Namespace, say: Say) -> Answer:
         options.strategy,
         options.count,
         now=options.at or clock.sample(),
-        source=None if options.source is None else find_source(options.source),
+        source=None if options.source is None else runs.source_named(options.source),
         cooldowns=other,
         dry_run=options.dry_run,
     )
@@ -94,16 +95,8 @@ def select(options: Namespace, say: Say) -> Answer:
         for pick in picks
     ]
     verb = "would pick" if options.dry_run else "has picked"
-    lines = [pick.key for pick in picks]
+    lines = [visible(pick.key) for pick in picks]
     return Answer(data=rows, text="\n".join([f"{options.strategy} {verb} {len(rows)}:", *lines]))
-
-
-def find_source(name: str) -> Source:
-    found = Source.objects.filter(name=name).first()
-    if found is None:
-        known = ", ".join(Source.objects.values_list("name", flat=True)) or "there is none"
-        raise BadInput(f"No source is named {name!r}; known: {known}")
-    return found
 
 
 def feeding_arguments(parser: ArgumentParser) -> None:
