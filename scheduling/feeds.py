@@ -22,6 +22,7 @@ SHARES = {STALEST: 40.0, NEVER_CHECKED: 40.0, WITHOUT_HINT: 20.0}
 
 LONGEST_STRATEGY = 40  # characters: what the column of a run keeps
 MOST_OPEN = 10_000
+SLOWEST = 1e-5  # starts per second: about one a day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,9 +201,11 @@ def _as_sample(value: Any, what: str) -> float | None:
 def _as_rate(value: Any, what: str) -> float | None:
     if value is None:
         return None
-    if _is_number(value) and 0 < value <= MOST_OPEN:
+    if _is_number(value) and SLOWEST <= value <= MOST_OPEN:
         return float(value)
-    raise InvalidDeclaration(f"{what} is {value!r}; give a number per second above 0, or None")
+    raise InvalidDeclaration(
+        f"{what} is {value!r}; give a number per second from {SLOWEST:g} to {MOST_OPEN}, or None"
+    )
 
 
 def _as_shares(value: Any, what: str) -> dict[str, float]:

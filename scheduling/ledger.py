@@ -210,10 +210,6 @@ def _is_unready(job: Job) -> bool:
     return job.asked_at is not None and job.ready_since is None and job.unready_detail != ""
 
 
-def job_as_dict(job: Job, now: datetime) -> dict[str, Any]:
-    return jobs_as_dicts([job], now)[0]
-
-
 def jobs_as_dicts(jobs: Sequence[Job], now: datetime) -> list[dict[str, Any]]:
     """Describe many jobs in as many queries as one, in the order given."""
     facts = facts_of(jobs)
@@ -250,9 +246,7 @@ def sentence_of(job: Job, facts: JobFacts = NO_FACTS) -> str:
     return f"does not fire: {job.schedule_error}" if job.schedule_error else words
 
 
-def in_words(
-    text: str, *, own: str = "", follows: Sequence[str] = (), picked: bool = False
-) -> str:
+def in_words(text: str, *, own: str = "", follows: Sequence[str] = (), picked: bool = False) -> str:
     """Tell a schedule and what else starts runs. Raises InvalidSchedule."""
     schedule = parse(text)
     by_slots = "picked when slots are free" if picked else ""

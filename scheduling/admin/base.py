@@ -99,6 +99,28 @@ else:
                 raise IncorrectLookupParameters(error) from error
 
 
+class WithPage:
+    """Gives the template of its form, as `page`, what stands above the fields."""
+
+    def page_of(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """For those who may view it."""
+        raise NotImplementedError
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        admin: Any = super()
+        obj = self.get_object(request, object_id)  # type: ignore[attr-defined]
+        if obj is not None and self.has_view_permission(request, obj):  # type: ignore[attr-defined]
+            extra_context = {**(extra_context or {}), "page": self.page_of(request, obj)}
+        shown: HttpResponse = admin.change_view(request, object_id, form_url, extra_context)
+        return shown
+
+
 class ReadOnly:
     """History is looked at, never edited."""
 

@@ -9,13 +9,12 @@ from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from scheduling import clock, runs
 from scheduling.admin import shared
-from scheduling.admin.base import ModelAdmin, ModelForm
+from scheduling.admin.base import ModelAdmin, ModelForm, WithPage
 from scheduling.calendars import DaysOff
 from scheduling.errors import InvalidCalendar, InvalidSchedule
 from scheduling.models import Calendar
@@ -73,7 +72,7 @@ class CalendarForm(ModelForm[Calendar]):
 
 
 @admin.register(Calendar)
-class CalendarAdmin(shared.NamesItsUsers, ModelAdmin[Calendar]):
+class CalendarAdmin(shared.UsedByJobs, WithPage, ModelAdmin[Calendar]):
     form = CalendarForm
     change_form_template = "scheduling/shared_form.html"
     list_display = ("name", "timezone", "next_days_off", "number_of_jobs")
@@ -81,38 +80,16 @@ class CalendarAdmin(shared.NamesItsUsers, ModelAdmin[Calendar]):
     search_fields = ("name",)
     fields = ("name", "timezone", "days")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Calendar]:
-        active = Count("jobs", filter=Q(jobs__retired_at=None))
-        return super().get_queryset(request).annotate(used_by=active)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Calendar | None = None) -> list[str]:
-        # Jobs refer to it by name.
-        return [] if obj is None else ["name"]
-
     @admin.display(description="next days off")
     def next_days_off(self, calendar: Calendar) -> str:
         return ", ".join(coming(calendar, 3, clock.now())) or "none"
 
-    @admin.display(description="jobs", ordering="used_by")
-    def number_of_jobs(self, calendar: Any) -> int:
-        return int(calendar.used_by)
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        calendar = self.get_object(request, object_id)
-        if calendar is not None and self.has_view_permission(request, calendar):
-            page = {
-                "users": shared.job_links(request, calendar.jobs.all()),
-                "no_users": "No job uses it: choose it beside a job's schedule.",
-                "days": coming(calendar, COMING, clock.now()),
-            }
-            extra_context = {**(extra_context or {}), "page": page}
-        return super().change_view(request, object_id, form_url, extra_context)
+    def page_of(self, request: HttpRequest, obj: Calendar) -> dict[str, Any]:
+        return {
+            "users": shared.job_links(request, obj.jobs.all()),
+            "no_users": "No job uses it: choose it beside a job's schedule.",
+            "days": coming(obj, COMING, clock.now()),
+        }
 
     def save_model(self, request: HttpRequest, obj: Calendar, form: Any, change: bool) -> None:
         if not change:

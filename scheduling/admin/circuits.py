@@ -8,7 +8,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -19,7 +18,7 @@ from django.views.decorators.http import require_POST
 
 from scheduling import clock, runs
 from scheduling.admin import circuit_page, display, shared
-from scheduling.admin.base import ModelAdmin, ModelForm, page_context
+from scheduling.admin.base import ModelAdmin, ModelForm, WithPage, page_context
 from scheduling.admin.fields import RecipientsField
 from scheduling.admin.muting import Mutes
 from scheduling.admin.pausing import ID, may_pause
@@ -40,21 +39,13 @@ class CircuitForm(ModelForm[Circuit]):
 
 
 @admin.register(Circuit)
-class CircuitAdmin(shared.NamesItsUsers, Mutes[Circuit], ModelAdmin[Circuit]):
+class CircuitAdmin(shared.UsedByJobs, Mutes[Circuit], WithPage, ModelAdmin[Circuit]):
     change_form_template = "scheduling/circuit_form.html"
     list_display = ("name", "description", "standing", "number_of_jobs")
     list_per_page = 50
     search_fields = ("name", "description")
     form = CircuitForm
     fields = ("name", "description", "recipients")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Circuit]:
-        active = Count("jobs", filter=Q(jobs__retired_at=None))
-        return super().get_queryset(request).annotate(used_by=active)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Circuit | None = None) -> list[str]:
-        # Jobs refer to it by name.
-        return [] if obj is None else ["name"]
 
     @admin.display(description="state", ordering="paused_at")
     def standing(self, circuit: Circuit) -> SafeString:
@@ -64,23 +55,8 @@ class CircuitAdmin(shared.NamesItsUsers, Mutes[Circuit], ModelAdmin[Circuit]):
         is_open = display.badge("open", "red", told(circuit))
         return is_open if paused == display.NOTHING else format_html("{} {}", is_open, paused)
 
-    @admin.display(description="jobs", ordering="used_by")
-    def number_of_jobs(self, circuit: Any) -> int:
-        return int(circuit.used_by)
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        circuit = self.get_object(request, object_id)
-        if circuit is not None and self.has_view_permission(request, circuit):
-            page = shared.page_of(request, circuit)
-            page["circuit"] = circuit_page.of(circuit, request)
-            extra_context = {**(extra_context or {}), "page": page}
-        return super().change_view(request, object_id, form_url, extra_context)
+    def page_of(self, request: HttpRequest, obj: Circuit) -> dict[str, Any]:
+        return shared.page_of(request, obj) | {"circuit": circuit_page.of(obj, request)}
 
     def save_model(self, request: HttpRequest, obj: Circuit, form: Any, change: bool) -> None:
         # A pause that begins meanwhile is not this form's to end.

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from scheduling import ledger
 from scheduling.admin.saving import in_form
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Job, Run, State
+from scheduling.models import Job, Listing, Run, State
 from scheduling.models.base import Pausable
 from scheduling.runs.scopes import told
 
@@ -176,6 +176,14 @@ def marks(job: Job, held: Hold | None, *, is_running: bool) -> SafeString:
         fields = ", ".join(sorted(map(in_form, job.overrides)))
         shown.append(badge(f"{len(job.overrides)} overridden", "blue", f"Set here: {fields}"))
     return format_html_join(" ", "{}", ((each,) for each in shown))
+
+
+def listing_state(listing: Listing) -> SafeString:
+    if listing.gone_at is not None:
+        return badge("gone", "grey", "Full listings no longer named it")
+    if not listing.is_enabled:
+        return badge("disabled", "amber", "Its source says that it is not to be worked on")
+    return badge("listed", "green")
 
 
 def as_code(value: Any) -> SafeString:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling import clock, runs
 from scheduling.admin import display, locks, shared
-from scheduling.admin.base import ModelAdmin, NeverCounted, SmallJson
+from scheduling.admin.base import ModelAdmin, NeverCounted, SmallJson, WithPage
 from scheduling.admin.forms import ResourceForm
 from scheduling.admin.muting import Mutes
 from scheduling.declarations.columns import as_text
@@ -20,7 +20,7 @@ from scheduling.models import Listing, Resource
 
 
 @admin.register(Resource)
-class ResourceAdmin(Mutes[Resource], NeverCounted, SmallJson, ModelAdmin[Resource]):
+class ResourceAdmin(Mutes[Resource], NeverCounted, WithPage, SmallJson, ModelAdmin[Resource]):
     form = ResourceForm
     change_form_template = "scheduling/resource_form.html"
     list_display = ("key", "description", "labels_shown", "seats", "standing", "last_seen")
@@ -52,25 +52,15 @@ class ResourceAdmin(Mutes[Resource], NeverCounted, SmallJson, ModelAdmin[Resourc
     def get_fields(self, request: HttpRequest, obj: Resource | None = None) -> Any:
         return self.fields if obj is not None else self.fields[:5]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        resource = self.get_object(request, object_id)
-        if resource is not None and self.has_view_permission(request, resource):
-            url = reverse("admin:scheduling_target_changelist", query={"q": resource.key})
-            page = shared.page_of(request, resource) | {
-                "links": [display.link(url, "Its targets")]
-                if request.user.has_perm("scheduling.view_target")
-                else [],
-                "locks": self._locks(request, resource),
-                "listings": self._listings(resource),
-            }
-            extra_context = {**(extra_context or {}), "page": page}
-        return super().change_view(request, object_id, form_url, extra_context)
+    def page_of(self, request: HttpRequest, obj: Resource) -> dict[str, Any]:
+        url = reverse("admin:scheduling_target_changelist", query={"q": obj.key})
+        return shared.page_of(request, obj) | {
+            "links": [display.link(url, "Its targets")]
+            if request.user.has_perm("scheduling.view_target")
+            else [],
+            "locks": self._locks(request, obj),
+            "listings": self._listings(obj),
+        }
 
     def _locks(self, request: HttpRequest, resource: Resource) -> list[locks.LockRow] | None:
         if not request.user.has_perm("scheduling.view_seat"):
@@ -84,7 +74,7 @@ class ResourceAdmin(Mutes[Resource], NeverCounted, SmallJson, ModelAdmin[Resourc
         return [
             {
                 "source": each.source.name,
-                "state": _listing_state(each),
+                "state": display.listing_state(each),
                 "hint": display.moment(each.hint_at, now),
                 "first_seen": display.moment(each.first_seen_at, now),
                 "last_seen": display.moment(each.last_seen_at, now),
@@ -92,11 +82,3 @@ class ResourceAdmin(Mutes[Resource], NeverCounted, SmallJson, ModelAdmin[Resourc
             }
             for each in listed.order_by("first_seen_at", "pk")
         ]
-
-
-def _listing_state(listing: Listing) -> SafeString:
-    if listing.gone_at is not None:
-        return display.badge("gone", "grey", "A full listing no longer named it")
-    if not listing.is_enabled:
-        return display.badge("disabled", "amber")
-    return display.badge("listed", "green")

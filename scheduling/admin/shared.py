@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -19,8 +21,22 @@ from scheduling.runs.scopes import name_of, told
 MOST_NAMES = 100
 
 
-class NamesItsUsers:
-    """Says which jobs stand against deleting it; Django would say that no job may be deleted."""
+class UsedByJobs:
+    """Says how many jobs use it, and which of them stand against deleting it; Django would say
+    that no job may be deleted.
+    """
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        active = Count("jobs", filter=Q(jobs__retired_at=None))
+        return super().get_queryset(request).annotate(used_by=active)  # type: ignore[misc]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        # Jobs refer to it by name.
+        return [] if obj is None else ["name"]
+
+    @admin.display(description="jobs", ordering="used_by")
+    def number_of_jobs(self, obj: Any) -> int:
+        return int(obj.used_by)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         found: tuple[Any, ...] = super().get_deleted_objects(objs, request)  # type: ignore[misc]

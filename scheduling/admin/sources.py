@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST
 
 from scheduling import clock, runs
 from scheduling.admin import display
-from scheduling.admin.base import ModelAdmin, ReadOnly
+from scheduling.admin.base import ModelAdmin, ReadOnly, WithPage
 from scheduling.admin.pausing import may_pause
 from scheduling.declarations.columns import as_text
 from scheduling.errors import SchedulingError
@@ -34,7 +34,7 @@ def may_list(request: HttpRequest) -> bool:
 
 
 @admin.register(Source)
-class SourceAdmin(ReadOnly, ModelAdmin[Source]):
+class SourceAdmin(ReadOnly, WithPage, ModelAdmin[Source]):
     """Declared in code; looked at here, listed by hand, and made live."""
 
     change_form_template = "scheduling/source_form.html"
@@ -71,21 +71,8 @@ class SourceAdmin(ReadOnly, ModelAdmin[Source]):
         state = runs.state_of(source)
         return format_html("{}", as_text(state)) if state else display.NOTHING
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        source = self.get_object(request, object_id)
-        if source is not None and self.has_view_permission(request, source):
-            extra_context = {**(extra_context or {}), "source": self._page_of(request, source)}
-        return super().change_view(request, object_id, form_url, extra_context)
-
-    def _page_of(self, request: HttpRequest, source: Source) -> dict[str, Any]:
-        """For the template."""
-        now = clock.now()
+    def page_of(self, request: HttpRequest, obj: Source) -> dict[str, Any]:
+        source, now = obj, clock.now()
         listings = Listing.objects.filter(source=source)
         is_live = Q(gone_at=None)
         counts = listings.aggregate(
@@ -194,18 +181,12 @@ def in_words(place: Place) -> str:
     return f"The {place.kind} listing is under way, or was interrupted: {named}"
 
 
-def _state(row: Listing) -> SafeString:
-    if row.gone_at is not None:
-        return display.badge("gone")
-    return display.badge("listed", "green") if row.is_enabled else display.badge("off", "amber")
-
-
 def _row(row: Listing, now: Any, *, may_look: bool) -> dict[str, Any]:
     url = reverse("admin:scheduling_resource_change", args=(row.resource_id,))
     key = row.resource.key
     return {
         "key": display.link(url, key) if may_look else key,
-        "state": _state(row),
+        "state": display.listing_state(row),
         "hint": display.moment(row.hint_at, now),
         "first_seen": display.moment(row.first_seen_at, now),
         "last_seen": display.moment(row.last_seen_at, now),

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 
 from scheduling import clock, inventory, ledger, runs
 from scheduling.admin import display, findings, overview
-from scheduling.admin.base import ChangeList, ModelAdmin, NeverCounted, SmallJson
+from scheduling.admin.base import ChangeList, ModelAdmin, NeverCounted, SmallJson, WithPage
 from scheduling.admin.filters import JobFilter, held
 from scheduling.admin.forms import TargetForm
 from scheduling.admin.operations import Operations
@@ -56,7 +56,7 @@ class TargetChangeList(ChangeList):
 
 
 @admin.register(Target)
-class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target]):
+class TargetAdmin(Operations[Target], NeverCounted, WithPage, SmallJson, ModelAdmin[Target]):
     form = TargetForm
     change_form_template = "scheduling/target_form.html"
     list_display = ("which", "schedule_shown", "next_fire", "standing", "found", "last_good")
@@ -150,20 +150,8 @@ class TargetAdmin(Operations[Target], NeverCounted, SmallJson, ModelAdmin[Target
 
     # --- form
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        target = self.get_object(request, object_id)
-        if target is not None and self.has_view_permission(request, target):
-            extra_context = {**(extra_context or {}), "page": self._page(request, target)}
-        return super().change_view(request, object_id, form_url, extra_context)
-
-    def _page(self, request: HttpRequest, target: Target) -> dict[str, Any]:
-        now = clock.now()
+    def page_of(self, request: HttpRequest, obj: Target) -> dict[str, Any]:
+        target, now = obj, clock.now()
         retired = target.retired_at is not None
         pauses = overview.pauses_of(target.job, target, now)
         times = ("next_fire_at", "last_scheduled_at", "last_started_at", "last_ended_at",

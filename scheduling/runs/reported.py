@@ -146,6 +146,9 @@ def start(
         # Two reports must not both add to the metadata that they have read.
         run = mine.select_for_update(no_key=True).first()
         if run is None:
+            # If it waits for a run or a lock, then no longer for a slot.
+            waits = Run.objects.queued().exclude(waiting_on=None, waiting_for="")
+            waits.filter(pk=run_id, feed_at__isnull=False).update(feed_at=None)
             return None
         run.metadata = {**run.metadata, **one_offs.storable(metadata)}
         run.lease_until, run.feed_at, run.publish_at = max(at, now) + lease, None, None

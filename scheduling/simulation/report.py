@@ -43,6 +43,12 @@ def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     ]
 
 
+def require_folder(path: Path) -> None:
+    """Refuse at once what could not be written after an hour of simulation. Raises CannotWrite."""
+    if not path.parent.is_dir():
+        raise CannotWrite(f"{str(path)!r} cannot be written: make the folder {str(path.parent)!r}")
+
+
 def write_csv(path: Path, results: Sequence[Result]) -> None:
     """Write the time series of all results, a line for each sample. Raises CannotWrite."""
     try:

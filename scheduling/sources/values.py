@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +40,9 @@ class Named:
             object.__setattr__(self, name, _as_json(getattr(self, name), f"{name} of {self.key!r}"))
         # PostgreSQL stores no NUL, and no driver half of a surrogate pair.
         _require_storable(self.key, "the key")
+        # It stands in logs, in mails and on terminals.
+        if any(unicodedata.category(each) == "Cc" for each in self.key):
+            raise ValueError(f"{self.key[:60]!r} is no key: take the control character out")
         _require_storable(self.description, f"the description of {self.key!r}")
         if self.hint_at is not None:
             object.__setattr__(self, "hint_at", require_aware(self.hint_at))

@@ -249,8 +249,8 @@ def test_what_an_open_circuit_holds_is_stopped_and_not_late(circuit: Circuit) ->
 
     assert lateness.evaluate(NOW + 20 * MINUTE) == 0
     assert ledger.job_state(target.job, NOW) == ledger.JobState.STOPPED
-    assert ledger.job_as_dict(target.job, NOW)["state"] == "Stopped"
-    assert not ledger.job_as_dict(target.job, NOW)["paused"]
+    assert ledger.jobs_as_dicts([target.job], NOW)[0]["state"] == "Stopped"
+    assert not ledger.jobs_as_dicts([target.job], NOW)[0]["paused"]
     Job.objects.update(left_out=True)
     assert lateness.evaluate(NOW + 20 * MINUTE) == 1
 

@@ -119,7 +119,7 @@ def test_a_job_that_loses_its_feed_lets_everything_go() -> None:
 def test_a_job_that_is_fed_from_now_on_has_no_cursors() -> None:
     job = make_job(schedule="every 3h after end")
     target = runs.add_target(job, "a", now=NOW)
-    assert target.next_fire_at == NOW + 3 * HOUR
+    assert Target.objects.get(job=job).next_fire_at == NOW + 3 * HOUR
     job.feed = Feed().as_json()
     job.save()
     feed(job, Lengths(normal=1000))

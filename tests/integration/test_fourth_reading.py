@@ -12,15 +12,15 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from config.celery import app
-from scheduling import feeding, runs
+from scheduling import clock, feeding, runs
 from scheduling.errors import JobRetired
 from scheduling.feeds import EXPRESS, WITHOUT_HINT, Cooldowns, Express
 from scheduling.models import Circuit, Feeder, Job, Run, Source, State, Target
 from scheduling.models.target import TargetQuerySet
-from scheduling.runs import Lengths, Result, one_offs, pool, selecting
+from scheduling.runs import Lengths, Result, one_offs, pool, reported, selecting
 from scheduling.runs.one_offs import NewRun
 from scheduling.strategies import Strategy
-from tests.factories import NOW, make_run, make_target
+from tests.factories import NOW, make_target
 from tests.integration.fed_jobs import fed_job, feed, let_out, pooled, waiting
 from tests.waiting import wait_for
 
@@ -220,3 +220,28 @@ def test_express_first_looks_count_as_runs_of_the_job() -> None:
     assert Run.objects.count() == 3
     job.refresh_from_db()
     assert job.runs_left == 0
+
+
+def test_who_waits_for_a_run_before_it_does_not_wait_for_a_slot_as_well() -> None:
+    job = fed_job()
+    target = runs.add_target(job, "a", now=NOW)
+    before = start(runs.trigger(job, key="a", by="alice", now=NOW))
+    (run,) = one_offs.create([NewRun(job=job.name, key="a")], by="bob", now=NOW)
+    begun = reported.start(run.pk, worker="x", metadata={}, lease=HOUR, at=NOW, now=NOW)
+    assert begun is None
+    run.refresh_from_db()
+    assert run.waiting_on == before
+    assert runs.finish(before.pk, 1, token=before.token, result=DONE, now=NOW + SECOND)
+    run.refresh_from_db()
+    assert run.publish_at is not None
+    # Else it would count as waiting for a slot while it runs.
+    assert run.feed_at is None
+    assert target.pk == run.target_id
+
+
+def test_many_whose_cooldown_is_over_leave_time_to_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "thaw", lambda now, limit: limit)
+    pooled(fed_job(), 1)
+    now = clock.now()
+    feeding.feed_all(app, now=now, until=now + SECOND)
+    assert Run.objects.count() == 1

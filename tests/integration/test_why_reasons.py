@@ -205,7 +205,7 @@ def test_after_a_resume_the_fires_are_rows() -> None:
 def test_a_job_of_a_paused_circuit_is_told_as_stopped() -> None:
     circuit = Circuit.objects.create(name="eu")
     job = adopted(circuit=circuit)
-    assert ledger.job_as_dict(job, NOW)["paused"] is False
+    assert ledger.jobs_as_dicts([job], NOW)[0]["paused"] is False
     runs.pause(circuit, by="anna", reason="audit", now=NOW)
-    described = ledger.job_as_dict(Job.objects.get(pk=job.pk), NOW)
+    described = ledger.jobs_as_dicts([Job.objects.get(pk=job.pk)], NOW)[0]
     assert (described["paused"], described["state"]) == (True, "Stopped")

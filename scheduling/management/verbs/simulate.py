@@ -22,7 +22,7 @@ from scheduling.schedules import parse
 from scheduling.simulation import MIX, Result, Scenario, Synthetic, compare
 from scheduling.simulation.files import write_inventory
 from scheduling.simulation.plot import plot, require_plot
-from scheduling.simulation.report import HEAD, rows, write_csv
+from scheduling.simulation.report import HEAD, require_folder, rows, write_csv
 from scheduling.simulation.scenario import MOST_WORKERS
 
 USUAL = Scenario()
@@ -32,7 +32,7 @@ MADE_UP = Synthetic()
 def number(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 9:
         return int(text)
-    raise ArgumentTypeError(f"{text!r} is not a number; write digits")
+    raise ArgumentTypeError(f"{text!r} is not a number of at most nine digits")
 
 
 def share(text: str) -> float:
@@ -167,6 +167,9 @@ def simulate_arguments(parser: ArgumentParser) -> None:
 
 
 def simulate(options: Namespace, say: Say) -> Answer:
+    for path in (options.plot, options.csv, options.write_inventory):
+        if path is not None:
+            require_folder(path)
     if options.plot is not None:
         require_plot(options.plot)
     base = base_scenario(options)

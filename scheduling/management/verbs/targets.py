@@ -28,7 +28,7 @@ def target_arguments(parser: ArgumentParser) -> None:
     add_common(parser)
     parser.add_argument("--source", metavar="NAME", help="that named it first; empty: none")
     parser.add_argument(
-        "--state", type=Standing, choices=list(Standing), metavar="STATE", help=", ".join(Standing)
+        "--state", choices=list(map(str, Standing)), metavar="STATE", help=", ".join(Standing)
     )
 
 
@@ -38,7 +38,7 @@ def targets(options: Namespace, say: Say) -> Answer:
         job=job,
         key=options.key,
         source=options.source,
-        standing=options.state,
+        standing=None if options.state is None else Standing(options.state),
         limit=options.limit,
     )
     now = clock.now()
