@@ -66,7 +66,7 @@ def test_both_are_emptied_again(editor: Client) -> None:
         ("feed", '{"sample": NaN}', "Not valid JSON"),
         ("polite", "{}", "limits nothing"),
         ("polite", '{"by": "moon", "at_once": 1}', "give host, key, resource or label:NAME"),
-        ("polite", '{"per_second": 0}', "above 0"),
+        ("polite", '{"per_second": 0}', "from 1e-05"),
         ("polite", "{", "Not valid JSON"),
     ],
 )
