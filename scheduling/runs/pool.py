@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from scheduling.cadence import Ended
 from scheduling.db import short_transaction, skip_locked
@@ -119,6 +119,17 @@ def _is_held(target: Target) -> bool:
     return target.paused_at is not None or (resource is not None and resource.paused_at is not None)
 
 
+def moving(job: Job) -> QuerySet[Target]:
+    """The targets of a job that a retirement has to move: those with fire times, with a reason why
+    they have none, or with an open run. A million others are simply picked no more.
+    """
+    targets = Target.objects.filter(job=job)
+    if not job.is_picked:
+        return targets
+    open_run = Exists(Run.objects.open().filter(target=OuterRef("pk")))
+    return targets.filter(Q(next_fire_at__isnull=False) | ~Q(parked="") | open_run)
+
+
 # --- in bulk --------------------------------------------------------------------------------------
 
 
@@ -139,6 +150,11 @@ def thaw(*, now: datetime, limit: int) -> int:
         thawed = moved.update(eligible_at=None, eligible_since=now)
     wake_feeders({job_id for _, job_id in found})
     return thawed
+
+
+def place_again(job: Job) -> None:
+    """Have all targets of a job placed anew, a batch at each tick."""
+    Feeder.objects.filter(job=job).update(cooldowns={}, next_at=None)
 
 
 def wake_feeders(job_ids: Iterable[int]) -> None:

@@ -17,7 +17,7 @@ from django.db.models import Exists, F, Max, OuterRef, Q
 
 from scheduling import strategies
 from scheduling.db import short_transaction, skip_locked
-from scheduling.errors import NotFed
+from scheduling.errors import JobRetired, NotFed
 from scheduling.feeds import EXPRESS, LONGEST_STRATEGY, WITHOUT_HINT, Cooldowns, Feed
 from scheduling.models import Cause, Feeder, Job, Outcome, Run, Source, State, Target
 from scheduling.models.target import TargetQuerySet
@@ -50,13 +50,16 @@ def select(
 
     `cooldowns` (default: those of the job's feed, by which the pool is kept) are looked up target
     by target: slower, for a person who asks. `sample`: look at this fraction of the targets only.
-    A dry run marks nothing. Raises NotFed, UnknownStrategy, ValueError for a count below 0.
+    A dry run marks nothing. Raises NotFed, JobRetired, UnknownStrategy, ValueError for a count
+    below 0.
     """
     if count < 0:
         raise ValueError(f"count is {count!r}; give 0 or more")
     feed = feed_of(job)
     if feed is None:
         raise NotFed(f"Job {job.name!r} is not fed, so nothing of it is picked; give it a feed")
+    if job.retired_at is not None:
+        raise JobRetired(f"Job {job.name!r} is retired; declare it again to pick from it")
     strategies.require_known(strategy)
     if cooldowns is None or cooldowns == feed.cooldowns:
         targets = strategies.pool_of(job.pk)

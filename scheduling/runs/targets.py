@@ -326,7 +326,7 @@ def lock_targets(targets: QuerySet[Target]) -> list[Target]:
 def retire(job: Job, *, now: datetime) -> bool:
     """Take a job out of use; its history stays. Queued runs are skipped, running ones go on."""
     with short_transaction():
-        targets = lock_targets(Target.objects.filter(job=job))
+        targets = lock_targets(pool.moving(job))
         if not Job.objects.filter(pk=job.pk, retired_at=None).update(retired_at=now):
             return False
         for target in targets:
@@ -366,9 +366,10 @@ def revive(job: Job, *, now: datetime) -> bool:
     if not retired.exists():
         return False
     with short_transaction():
-        targets = lock_targets(Target.objects.filter(job=job, retired_at=None))
+        targets = lock_targets(pool.moving(job).filter(retired_at=None))
         if not retired.update(retired_at=None):
             return False
+        pool.place_again(job)
         for target in targets:
             _restart(target, job_of(target), after=None, now=now)
         redis.ring_on_commit()

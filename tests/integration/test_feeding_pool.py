@@ -5,20 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from scheduling import runs
+from scheduling.errors import JobRetired
 from scheduling.feeds import (
     OLDEST_SCHEDULED,
     Cooldowns,
     Feed,
 )
-from scheduling.models import (
-    Feeder,
-    Run,
-    Target,
-)
+from scheduling.models import Feeder, Reason, Run, State, Target
 from scheduling.runs import Lengths, pool
-from tests.factories import NOW, make_job, make_target
+from tests.factories import NOW, make_job, make_run, make_target
 from tests.integration.fed_jobs import fed_job, feed, let_out, pooled, waiting
 
 pytestmark = pytest.mark.django_db
@@ -125,3 +124,40 @@ def test_a_job_that_is_fed_from_now_on_has_no_cursors() -> None:
     feed(job, Lengths(normal=1000))
     target.refresh_from_db()
     assert (target.next_fire_at, target.eligible_since) == (None, NOW)
+
+
+def test_a_retired_job_goes_on_where_it_stood() -> None:
+    job = fed_job()
+    idle, cooling = pooled(job, 2)
+    Target.objects.filter(pk=cooling.pk).update(
+        eligible_since=None, eligible_at=NOW + DAY, last_scheduled_at=NOW - 6 * DAY
+    )
+    busy = make_target(job, "busy")
+    run = make_run(busy, feed_at=NOW, publish_at=None)
+    fires = runs.add_target(job, "fires", schedule="every 1h", now=NOW)
+    assert runs.retire(job, now=NOW + SECOND)
+    run.refresh_from_db()
+    fires.refresh_from_db()
+    assert (run.state, run.reason, fires.next_fire_at) == (State.SKIPPED, Reason.RETIRED, None)
+    assert job not in runs.jobs_to_feed(NOW + SECOND)
+    with pytest.raises(JobRetired):
+        runs.select(job, OLDEST_SCHEDULED, 1, now=NOW + SECOND)
+
+    assert runs.revive(job, now=NOW + HOUR)
+    feed(job, Lengths(normal=1000), now=NOW + HOUR)
+    fires.refresh_from_db()
+    assert fires.next_fire_at == NOW + 2 * HOUR
+    picks = runs.select(job, OLDEST_SCHEDULED, 9, now=NOW + HOUR)
+    assert {pick.key for pick in picks} == {idle.key, "busy"}
+
+
+def test_a_job_is_retired_without_a_look_at_each_of_a_million() -> None:
+    counts = []
+    for number in (1, 50):
+        job = fed_job()
+        pooled(job, number)
+        with CaptureQueriesContext(connection) as queries:
+            runs.retire(job, now=NOW)
+            runs.revive(job, now=NOW)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
