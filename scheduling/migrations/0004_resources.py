@@ -156,7 +156,7 @@ class Migration(migrations.Migration):
             field=models.PositiveSmallIntegerField(
                 db_default=1,
                 default=1,
-                help_text="How many of its runs one message may carry: for short ones, in the worker",
+                help_text="How many of its runs one message may carry; for short ones in a worker",
                 validators=[
                     django.core.validators.MinValueValidator(1),
                     django.core.validators.MaxValueValidator(1000),

@@ -156,7 +156,7 @@ class Job(Pausable, Told):
         default=1,
         db_default=1,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
-        help_text="How many of its runs one message may carry: for short ones, in the worker",
+        help_text="How many of its runs one message may carry; for short ones in a worker",
     )
     # How its targets are picked (scheduling.feeds.Feed as JSON); empty: they are not, they fire.
     feed = models.JSONField(null=True, blank=True)

@@ -127,6 +127,6 @@ def test_a_beat_feeds_a_job_within_its_bounds(either_rig: Rig) -> None:
     # The oldest hints first, as the strategy says.
     rounds = Run.objects.filter(strategy=NEVER_CHECKED)
     picked_at = dict(rounds.values_list("target_id", "created_at"))
-    hints = dict(left.filter(pk__in=picked_at).values_list("pk", "hint_at"))
+    hints = {target.pk: target.hint_at or moment for target in left.filter(pk__in=picked_at)}
     in_rounds = sorted(hints, key=lambda pk: (picked_at[pk], hints[pk]))
     assert in_rounds == sorted(hints, key=lambda pk: hints[pk])

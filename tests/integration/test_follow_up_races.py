@@ -13,7 +13,7 @@ from scheduling.models import Run, State, Target
 from scheduling.runs import joins
 from tests.factories import NOW, make_job, make_run, make_target
 from tests.integration.chains import begin, end, follower, followers, job, join, tie
-from tests.integration.test_deadlocks import in_thread
+from tests.integration.rivals import in_thread
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

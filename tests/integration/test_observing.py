@@ -26,7 +26,7 @@ from scheduling.models import (
 from scheduling.runs import ends, observing
 from scheduling.runs.cursors import lock_target
 from tests.factories import NOW, make_job, make_run, make_target
-from tests.integration.test_second_reading import in_thread
+from tests.integration.rivals import in_thread
 
 pytestmark = pytest.mark.django_db
 
