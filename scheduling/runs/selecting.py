@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connection
-from django.db.models import Exists, F, Max, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from scheduling import strategies
 from scheduling.db import short_transaction, skip_locked
@@ -25,14 +24,17 @@ from scheduling.runs import make
 from scheduling.runs.pool import WHILE_BUSY, feed_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pick:
+class Pick(NamedTuple):
     """A target that a strategy has picked, and its run; a dry run makes none."""
 
     target_id: int
     key: str
     strategy: str
     run_id: UUID | None = None
+
+
+# Of a claim: the run, its target, the target's key, and a position; the highest is that of all.
+_Claimed = tuple[UUID, int, str, int | None]
 
 
 def select(
@@ -71,15 +73,15 @@ def select(
     if dry_run:
         found = _first(stages, count, job=job)
         return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in found]
-    picks: list[Pick] = []
+    found: list[_Claimed] = []
     with short_transaction():
         for stage in stages:
-            if len(picks) < count:
-                picks += _claim(job, feed, stage, count - len(picks), strategy=strategy, now=now)
+            if len(found) < count:
+                found += _claim(job, feed, stage, count - len(found), strategy=strategy, now=now)
     # Afterwards: a feeder that is at work holds its row, and may wait for our targets.
-    if strategy == WITHOUT_HINT and picks:
-        _move_clock(job, picks)
-    return picks
+    if strategy == WITHOUT_HINT and found:
+        _move_clock(job, max(position or 0 for *_, position in found))
+    return [Pick(target_id, key, strategy, run_id) for run_id, target_id, key, _ in found]
 
 
 def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> TargetQuerySet:
@@ -134,18 +136,14 @@ def _runs_side_by_side(job: Job) -> bool:
 
 def _claim(
     job: Job, feed: Feed, stage: TargetQuerySet, count: int, *, strategy: str, now: datetime
-) -> list[Pick]:
+) -> list[_Claimed]:
     template = _template(job, feed, strategy=strategy, now=now)
     until = now + (feed.cooldowns.in_flight or WHILE_BUSY)
     # One with an open run is left to that run's end, which gives it its next place.
     stage = stage.annotate(is_busy=Exists(_open_run()))
     stage = stage.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
     claim = _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows
-    found = claim(stage, count, template=template, until=until, now=now)
-    return [
-        Pick(target_id=target_id, key=key, strategy=strategy, run_id=run_id)
-        for run_id, target_id, key in found
-    ]
+    return claim(stage, count, template=template, until=until, now=now)
 
 
 def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
@@ -159,26 +157,27 @@ def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
 
 def _claim_by_rows(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
-) -> list[tuple[UUID, int, str]]:
-    rows = list(stage.values_list("pk", "key", "is_busy")[:count])
-    free = [(pk, key) for pk, key, is_busy in rows if not is_busy]
-    marked = Target.objects.filter(pk__in=[pk for pk, _, _ in rows])
+) -> list[_Claimed]:
+    rows = list(stage.values_list("pk", "key", "is_busy", "position")[:count])
+    found = [(uuid4(), pk, key, position) for pk, key, is_busy, position in rows if not is_busy]
+    marked = Target.objects.filter(pk__in=[pk for pk, *_ in rows])
     marked.update(eligible_since=None, eligible_at=until)
-    marked.filter(pk__in=[pk for pk, _ in free]).update(last_scheduled_at=now)
+    marked.filter(pk__in=[pk for _, pk, *_ in found]).update(last_scheduled_at=now)
     runs = []
-    for pk, key in free:
+    for run_id, pk, key, _ in found:
         run = copy(template)
-        run.id, run.target_id, run.key = uuid4(), pk, key
+        run.id, run.target_id, run.key = run_id, pk, key
         runs.append(run)
     Run.objects.bulk_create(runs)
-    return [(run.id, run.target_id, run.key) for run in runs if run.target_id is not None]
+    return found
 
 
 def _claim_at_once(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
-) -> list[tuple[UUID, int, str]]:
+) -> list[_Claimed]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
-    picked, picked_params = stage.values("id", "key", "is_busy")[:count].query.sql_with_params()
+    rows = stage.values("id", "key", "is_busy", "position")[:count]
+    picked, picked_params = rows.query.sql_with_params()
     columns, values, params = _columns_of(template)
     target, run = Target._meta.db_table, Run._meta.db_table
     sql = f"""
@@ -192,7 +191,7 @@ def _claim_at_once(
         )
         INSERT INTO {run} ({columns})
         SELECT {values} FROM marked WHERE NOT is_busy
-        RETURNING id, target_id, key
+        RETURNING id, target_id, key, (SELECT max(position) FROM picked)
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, [*picked_params, until, now, *params])
@@ -217,9 +216,7 @@ def _columns_of(template: Run) -> tuple[str, str, list[Any]]:
     return ", ".join(names), ", ".join(values), params
 
 
-def _move_clock(job: Job, picks: Sequence[Pick]) -> None:
+def _move_clock(job: Job, highest: int) -> None:
     """The virtual clock of a job stands at the highest position that was picked; never back."""
-    ids = [pick.target_id for pick in picks]
-    highest = Target.objects.filter(pk__in=ids).aggregate(highest=Max("position"))["highest"] or 0
     Feeder.objects.get_or_create(job=job)
     Feeder.objects.filter(job=job, position__lt=highest).update(position=highest)
