@@ -15,18 +15,24 @@ IDLE_LIMIT_MS = 3000
 
 
 @contextmanager
-def short_transaction() -> Iterator[None]:
+def short_transaction(*, durable: bool = True) -> Iterator[None]:
     """Run a block in a transaction that PostgreSQL ends if this process freezes inside it.
 
     A beat stopped in the middle (SIGSTOP, a paused machine) would otherwise keep its row locks,
     and its targets would never fire again. SQLite has no such limit: a frozen writer blocks the
     machine until it is gone.
+
+    Not `durable`: its commit does not wait for the disk. For what may be lost as a whole when the
+    server dies, before anything that follows from it is committed.
     """
     outermost = not connection.in_atomic_block
     with transaction.atomic():
         if outermost and connection.vendor == "postgresql":
+            settings = [f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_LIMIT_MS}"]
+            if not durable:
+                settings.append("SET LOCAL synchronous_commit = off")
             with connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_LIMIT_MS}")
+                cursor.execute("; ".join(settings))
         yield
 
 

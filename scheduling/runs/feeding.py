@@ -88,7 +88,7 @@ def feed(job: Job, lengths: Lengths, *, now: datetime) -> Fed | None:
     that raises) is told by its name, and looked at again later; it stops no other job.
     """
     try:
-        with short_transaction():
+        with short_transaction(durable=False):
             feeder = _lock(job.pk, now)
             if feeder is None:
                 return None

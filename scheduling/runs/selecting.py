@@ -71,16 +71,17 @@ def select(
         targets = _sampled(targets, sample)
     stages = strategies.stages(strategy, targets, now=now, source=source)
     if dry_run:
-        found = _first(stages, count, job=job)
-        return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in found]
+        first = _first(stages, count, job=job)
+        return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in first]
     found: list[_Claimed] = []
-    with short_transaction():
+    # Lost with the server, a pick is in the pool again; its start is flushed together with it.
+    with short_transaction(durable=False):
         for stage in stages:
             if len(found) < count:
                 found += _claim(job, feed, stage, count - len(found), strategy=strategy, now=now)
     # Afterwards: a feeder that is at work holds its row, and may wait for our targets.
     if strategy == WITHOUT_HINT and found:
-        _move_clock(job, max(position or 0 for *_, position in found))
+        _move_clock(job, max(position or 0 for _, _, _, position in found))
     return [Pick(target_id, key, strategy, run_id) for run_id, target_id, key, _ in found]
 
 
@@ -218,5 +219,6 @@ def _columns_of(template: Run) -> tuple[str, str, list[Any]]:
 
 def _move_clock(job: Job, highest: int) -> None:
     """The virtual clock of a job stands at the highest position that was picked; never back."""
-    Feeder.objects.get_or_create(job=job)
-    Feeder.objects.filter(job=job, position__lt=highest).update(position=highest)
+    moved = Feeder.objects.filter(job=job, position__lt=highest).update(position=highest)
+    if not moved and highest:
+        Feeder.objects.get_or_create(job=job, defaults={"position": highest})
