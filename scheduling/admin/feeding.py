@@ -115,7 +115,7 @@ def _feed_in_words(feed: Feed) -> Iterator[str]:
         yield f"A target is left alone for {', '.join(pauses)}"
     if feed.express is not None:
         yield (
-            f"New ones go through the queue {feed.express.queue}, at most {feed.express.limit} "
+            f"New ones go through the queue {feed.express.queue!r}, at most {feed.express.limit} "
             "at once"
         )
     if feed.sample is not None:

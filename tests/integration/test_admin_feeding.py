@@ -88,7 +88,7 @@ def test_nonsense_is_refused_with_what_to_write(
                 "Fed: at most 50 runs are open at once",
                 "Picked by stalest 75%, never_checked 25%",
                 "A target is left alone for 1h after a pick, 14d after a failure",
-                "New ones go through the queue fast, at most 5 at once",
+                "New ones go through the queue 'fast', at most 5 at once",
                 "Each pick looks at 10% of what may be picked",
                 "Each host: at most 2 runs at once and 0.5 starts per second, shared by the group "
                 "crawlers",
