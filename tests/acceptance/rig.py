@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 from django.db import connections
+from django.db.models import QuerySet
 
 from config.settings import POSTGRES_OPTIONS, SQLITE_OPTIONS, env
 from scheduling import runs
@@ -227,11 +228,15 @@ class Rig:
         seconds = (moment - now()).total_seconds()
         wait_for(lambda: now() >= moment, timeout=seconds + 5, message=f"it is {moment}")
 
+    def firing(self) -> QuerySet[Target]:
+        """The targets that have a fire time to come; Beatkeeper's own job always has."""
+        firing = Target.objects.filter(next_fire_at__isnull=False)
+        return firing.exclude(job__name=ARCHIVE)
+
     def wait_for_ends(self, *, timeout: float) -> None:
-        """Wait until no target fires any more, but for our own job, and no run is open."""
-        firing = Target.objects.filter(next_fire_at__isnull=False).exclude(job__name=ARCHIVE)
+        """Wait until no target fires any more and no run is open."""
         wait_for(
-            lambda: not firing.exists() and not Run.objects.open().exists(),
+            lambda: not self.firing().exists() and not Run.objects.open().exists(),
             timeout=timeout,
             interval=0.1,
             message=lambda: f"still open: {list(Run.objects.open().values()[:5])}",

@@ -51,7 +51,7 @@ def check_policies(rig: Rig) -> None:
         runs.reschedule(job, schedule="every 1s", ends_at=end, after=begin, now=begin)
     expected = every_second(begin, end)
     wait_for(
-        lambda: not Target.objects.filter(next_fire_at__isnull=False).exists(),
+        lambda: not rig.firing().exists(),
         timeout=30,
         message="all fires are claimed",
     )

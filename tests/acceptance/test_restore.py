@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from scheduling import models, runs
-from scheduling.models import Job, Run, Target
+from scheduling.models import Job, Run
 from scheduling.snapshots import Checkpoint, FileStore, RedisStore, Store
 from tests.acceptance.rig import Rig, add_job, every_second, now
 from tests.services import Postgres
@@ -120,7 +120,7 @@ def check_restore(
     rig.check_fires(targets["fast"], seconds)
     rig.check_fires(targets["slow"], [at for at in seconds if at.second % 2 == 0])
     rig.check_fires(targets["daily"], [daily_at])
-    assert not Target.objects.filter(next_fire_at__isnull=False).exists()
+    assert not rig.firing().exists()
 
 
 def test_after_an_older_postgresql_is_restored_nothing_known_fires_again(

@@ -176,7 +176,7 @@ def test_a_week_of_seconds_is_planned_at_once(text: str, catch_up: CatchUp) -> N
     made = plan_fires(schedule, cursor=now - 7 * DAY, now=now, catch_up=catch_up, window=7 * DAY)
 
     # The aim is 50 ms; the limit leaves room for a busy machine.
-    assert time.thread_time() - started < 0.5
+    assert time.thread_time() - started < 2
     if text == "every 1s" and catch_up is not CatchUp.ALL:
         assert sum(skip.fires for skip in made.skips) + len(made.start) == 7 * 86_400 + 1
         assert not made.truncated
