@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from pytest_django.plugin import DjangoDbBlocker
 
-from tests.acceptance.rig import Rig, using_database
+from tests.acceptance.rig import ARCHIVE, Rig, using_database
 from tests.services import FOLDER, Postgres, Valkey
 
 _number = count(1)
@@ -46,7 +46,10 @@ def sqlite_template() -> Path:
 
 
 def migrate(database_url: str) -> None:
-    Rig(new_folder(), database_url, Valkey(FOLDER)).manage("migrate", "--verbosity", "0")
+    """Make the tables; Beatkeeper's own job is paused, or it would fire once a day, into a test."""
+    rig = Rig(new_folder(), database_url, Valkey(FOLDER))
+    rig.manage("migrate", "--verbosity", "0")
+    rig.manage("jobs", "pause", "--job", ARCHIVE, "--reason", "a test")
 
 
 def new_folder() -> Path:

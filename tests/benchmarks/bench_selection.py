@@ -3,10 +3,11 @@ with 10,000; folding in results; and coverage from the counters.
 
     python -m tests.benchmarks.bench_selection
 
-On a PostgreSQL of its own that flushes each commit to the disk. Half of the inventory cools down,
-and stands at the head of every order: a selection that read past it would show it. A claim is the
-whole of it: the rows locked, marked and committed, a queued run for each. What has been claimed is
-put back between two turns, outside of the time; the two inventories have their turns one by one.
+On a PostgreSQL of its own that flushes to the disk and has a gigabyte of buffers. Half of the
+inventory cools down, and stands at the head of every order: a selection that read past it would
+show it. A claim is the whole of it: the rows locked, marked and committed, a queued run for each.
+What has been claimed is put back between two turns, outside of the time; the two inventories have
+their turns one by one.
 Results come from elsewhere, a thousand at a time on one connection, for targets of a fed job.
 """
 
@@ -80,6 +81,9 @@ def main() -> None:
     server = services.Postgres(folder, is_durable=True)
     server.start()
     try:
+        server.execute("ALTER SYSTEM SET shared_buffers = '1GB'")
+        server.stop()
+        server.start()
         services.postgres = server
         server.create("beatkeeper")
         django.setup()
