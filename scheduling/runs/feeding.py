@@ -161,8 +161,7 @@ def _round(feeder: Feeder, how: Feed, lengths: Lengths, *, now: datetime) -> Fed
         open_when_unknown=conf.FEED_WHEN_UNKNOWN == "open",
     )
     slots -= _release(fed, job, slots, lane=Q(priority__isnull=False), now=now)
-    if not over:
-        _express(fed, job, how, own, lengths, now=now)
+    is_express_waiting = not over and _express(fed, job, how, own, lengths, now=now)
     if not is_worth_it(slots, how.max_queue_length, how.threshold):
         fed.why = "no free slots" if slots <= 0 else "few free slots"
         feeder.next_at = None if fed.released else now + conf.FEED_EVERY
@@ -176,6 +175,8 @@ def _round(feeder: Feeder, how: Feed, lengths: Lengths, *, now: datetime) -> Fed
     feeder.next_at = next_look(now, picked=picked, wanted=wanted, idle=conf.FEED_IDLE)
     if feeder.next_at is not None:
         feeder.next_at = min(feeder.next_at, _next_of_lanes(job) or feeder.next_at)
+        if is_express_waiting:
+            feeder.next_at = min(feeder.next_at, now + conf.FEED_EVERY)
     fed.is_full = picked == wanted and slots > wanted
     if picked < wanted:
         fed.why = "nothing else is eligible"
@@ -267,19 +268,22 @@ def _next_of_lanes(job: Job) -> datetime | None:
     return first
 
 
-def _express(fed: Fed, job: Job, how: Feed, own: _Open, lengths: Lengths, *, now: datetime) -> None:
-    """First looks at what sources have found, once their listing has come to its end."""
+def _express(fed: Fed, job: Job, how: Feed, own: _Open, lengths: Lengths, *, now: datetime) -> bool:
+    """First looks at what sources have found, once their listing has come to its end; give whether
+    there may be more of them than there were slots in their lane.
+    """
     if how.express is None:
-        return
+        return False
     slots = free_slots(
         how.express.limit,
         None if lengths.express is None else max(own.express, lengths.express),
         trickle=_trickle(own.express),
         open_when_unknown=conf.FEED_WHEN_UNKNOWN == "open",
     )
-    for source in waiting_for_express(job):
+    waiting = waiting_for_express(job)
+    for source in waiting:
         if slots <= 0:
-            return
+            break
         count = min(slots, conf.FEED_BATCH)
         count = count if job.runs_left is None else _spend(job, count)
         picks = select(job, EXPRESS, count, source=source, now=now)
@@ -290,6 +294,7 @@ def _express(fed: Fed, job: Job, how: Feed, own: _Open, lengths: Lengths, *, now
             Source.objects.filter(pk=source.pk, listing_ended_at=source.listing_ended_at).update(
                 express_done_at=now
             )
+    return bool(waiting) and slots <= 0
 
 
 def _unseen(source: Source) -> QuerySet[Target]:

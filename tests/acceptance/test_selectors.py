@@ -119,8 +119,8 @@ def test_a_beat_feeds_a_job_within_its_bounds(either_rig: Rig) -> None:
     assert Counter(Run.objects.values_list("target_id", flat=True)).most_common(1)[0][1] == 1
     in_lane = set(Run.objects.filter(strategy="express").values_list("key", flat=True))
     assert in_lane == {f"{number:02}" for number in range(20)}
-    source.refresh_from_db()
-    assert source.express_done_at is not None
+    done = Source.objects.filter(pk=source.pk, express_done_at__isnull=False)
+    wait_for(done.exists, timeout=30, message="the express lane has nothing left")
     left = Target.objects.filter(job=job)
     assert not left.filter(eligible_since__isnull=False).exists()
     assert not left.filter(observed_at=None).exists()

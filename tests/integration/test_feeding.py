@@ -170,6 +170,8 @@ def test_express_first_looks_have_a_queue_and_a_cap_of_their_own() -> None:
     assert set(Run.objects.values_list("queue", flat=True)) == {"first"}
     # They leave the normal slots alone, and the cap is theirs.
     assert (fed.slots, feed(job, now=NOW + 2 * HOUR).picked[EXPRESS]) == (4, 0)
+    # What found no slot is not left for the idle time.
+    assert Feeder.objects.get(job=job).next_at == NOW + 2 * HOUR + SECOND
     found.refresh_from_db()
     assert found.express_done_at is None
     Run.objects.all().delete()
