@@ -58,7 +58,8 @@ def check_selectors(rig: Rig, *, targets: int, count: int) -> None:
         assert selector(rig, "last", count).popen.wait() == 0
         return not Target.objects.filter(job=job, eligible_since__isnull=False).exists()
 
-    wait_for(is_all_picked, timeout=60, message="a later selector finds what is left")
+    left = Target.objects.filter(job=job, eligible_since__isnull=False)
+    wait_for(is_all_picked, timeout=60, message=lambda: f"{left.count()} are never picked")
 
     told = Counter(key for process in rig.processes for key in picked(process))
     assert kills >= 2
