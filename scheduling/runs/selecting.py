@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery
 
 from scheduling import strategies
 from scheduling.db import short_transaction, skip_locked
@@ -141,7 +141,8 @@ def _claim(
     template = _template(job, feed, strategy=strategy, now=now)
     until = now + (feed.cooldowns.in_flight or WHILE_BUSY)
     # One with an open run is left to that run's end, which gives it its next place.
-    stage = stage.annotate(is_busy=Exists(_open_run()))
+    # Not EXISTS: PostgreSQL may answer that by reading all open runs, once for each claim.
+    stage = stage.annotate(open_run=Subquery(_open_run().values("pk")[:1]))
     stage = stage.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
     claim = _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows
     return claim(stage, count, template=template, until=until, now=now)
@@ -159,8 +160,8 @@ def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
 def _claim_by_rows(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
 ) -> list[_Claimed]:
-    rows = list(stage.values_list("pk", "key", "is_busy", "position")[:count])
-    found = [(uuid4(), pk, key, position) for pk, key, is_busy, position in rows if not is_busy]
+    rows = list(stage.values_list("pk", "key", "open_run", "position")[:count])
+    found = [(uuid4(), pk, key, position) for pk, key, busy, position in rows if busy is None]
     marked = Target.objects.filter(pk__in=[pk for pk, *_ in rows])
     marked.update(eligible_since=None, eligible_at=until)
     marked.filter(pk__in=[pk for _, pk, *_ in found]).update(last_scheduled_at=now)
@@ -177,7 +178,7 @@ def _claim_at_once(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
 ) -> list[_Claimed]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
-    rows = stage.values("id", "key", "is_busy", "position")[:count]
+    rows = stage.values("id", "key", "open_run", "position")[:count]
     picked, picked_params = rows.query.sql_with_params()
     columns, values, params = _columns_of(template)
     target, run = Target._meta.db_table, Run._meta.db_table
@@ -186,12 +187,13 @@ def _claim_at_once(
         marked AS (
             UPDATE {target} AS t
             SET eligible_since = NULL, eligible_at = %s,
-                last_scheduled_at = CASE WHEN p.is_busy THEN t.last_scheduled_at ELSE %s END
+                last_scheduled_at =
+                    CASE WHEN p.open_run IS NULL THEN %s ELSE t.last_scheduled_at END
             FROM picked AS p WHERE t.id = p.id
-            RETURNING t.id, t.key, p.is_busy
+            RETURNING t.id, t.key, p.open_run
         )
         INSERT INTO {run} ({columns})
-        SELECT {values} FROM marked WHERE NOT is_busy
+        SELECT {values} FROM marked WHERE open_run IS NULL
         RETURNING id, target_id, key, (SELECT max(position) FROM picked)
     """
     with connection.cursor() as cursor:
