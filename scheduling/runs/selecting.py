@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models.expressions import RawSQL
 
 from scheduling import strategies
 from scheduling.db import short_transaction, skip_locked
@@ -75,7 +76,7 @@ def select(
         return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in first]
     found: list[_Claimed] = []
     # Lost with the server, a pick is in the pool again; its start is flushed together with it.
-    with short_transaction(durable=False):
+    with short_transaction(durable=False, in_index_order=True):
         for stage in stages:
             if len(found) < count:
                 found += _claim(job, feed, stage, count - len(found), strategy=strategy, now=now)
@@ -109,11 +110,15 @@ def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> Targe
     for kind, span in ((failed, cooldowns.failed), (missing, cooldowns.missing)):
         if span is not None:
             targets = targets.filter(observed | ~kind | Q(observed_at__lt=now - span))
-    return targets.exclude(Exists(_open_run()))
+    return targets.exclude(Exists(Run.objects.open().filter(target=OuterRef("pk"))))
 
 
-def _open_run() -> Any:
-    return Run.objects.open().filter(target=OuterRef("pk"))
+def _open_run(target: Any) -> Any:
+    """A run of a target that has not ended, as a query for one row.
+
+    Not for EXISTS: PostgreSQL may answer that by reading all open runs, once for each claim.
+    """
+    return Run.objects.open().filter(target=target).values("pk")[:1]
 
 
 def _sampled(targets: TargetQuerySet, fraction: float) -> TargetQuerySet:
@@ -126,7 +131,9 @@ def _sampled(targets: TargetQuerySet, fraction: float) -> TargetQuerySet:
 def _first(stages: Sequence[TargetQuerySet], count: int, *, job: Job) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     for stage in stages:
-        free = stage if _runs_side_by_side(job) else stage.exclude(Exists(_open_run()))
+        free = stage
+        if not _runs_side_by_side(job):
+            free = stage.alias(open_run=Subquery(_open_run(OuterRef("pk")))).filter(open_run=None)
         found += free.values_list("pk", "key")[: max(0, count - len(found))]
     return found
 
@@ -140,9 +147,6 @@ def _claim(
 ) -> list[_Claimed]:
     template = _template(job, feed, strategy=strategy, now=now)
     until = now + (feed.cooldowns.in_flight or WHILE_BUSY)
-    # One with an open run is left to that run's end, which gives it its next place.
-    # Not EXISTS: PostgreSQL may answer that by reading all open runs, once for each claim.
-    stage = stage.annotate(open_run=Subquery(_open_run().values("pk")[:1]))
     stage = stage.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
     claim = _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows
     return claim(stage, count, template=template, until=until, now=now)
@@ -160,6 +164,8 @@ def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
 def _claim_by_rows(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
 ) -> list[_Claimed]:
+    # One with an open run is left to that run's end, which gives it its next place.
+    stage = stage.annotate(open_run=Subquery(_open_run(OuterRef("pk"))))
     rows = list(stage.values_list("pk", "key", "open_run", "position")[:count])
     found = [(uuid4(), pk, key, position) for pk, key, busy, position in rows if busy is None]
     marked = Target.objects.filter(pk__in=[pk for pk, *_ in rows])
@@ -178,26 +184,28 @@ def _claim_at_once(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
 ) -> list[_Claimed]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
-    rows = stage.values("id", "key", "open_run", "position")[:count]
-    picked, picked_params = rows.query.sql_with_params()
+    picked, picked_params = stage.values("id", "position")[:count].query.sql_with_params()
+    # Asked of those alone that are picked, whatever way the picking took to them.
+    open_run, open_params = _open_run(RawSQL("picked.id", [])).query.sql_with_params()
     columns, values, params = _columns_of(template)
     target, run = Target._meta.db_table, Run._meta.db_table
     sql = f"""
         WITH picked AS MATERIALIZED ({picked}),
+        asked AS MATERIALIZED (SELECT id, ({open_run}) AS open_run FROM picked),
         marked AS (
             UPDATE {target} AS t
             SET eligible_since = NULL, eligible_at = %s,
                 last_scheduled_at =
-                    CASE WHEN p.open_run IS NULL THEN %s ELSE t.last_scheduled_at END
-            FROM picked AS p WHERE t.id = p.id
-            RETURNING t.id, t.key, p.open_run
+                    CASE WHEN a.open_run IS NULL THEN %s ELSE t.last_scheduled_at END
+            FROM asked AS a WHERE t.id = a.id
+            RETURNING t.id, t.key, a.open_run
         )
         INSERT INTO {run} ({columns})
         SELECT {values} FROM marked WHERE open_run IS NULL
         RETURNING id, target_id, key, (SELECT max(position) FROM picked)
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*picked_params, until, now, *params])
+        cursor.execute(sql, [*picked_params, *open_params, until, now, *params])
         return list(cursor.fetchall())
 
 

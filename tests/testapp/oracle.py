@@ -90,7 +90,12 @@ def facts(job: str = "") -> Facts:
 
 
 def read(path: Path) -> list[Line]:
-    """Return all lines, in the order of writing."""
+    """Return all lines, in the order of writing.
+
+    Without a last line that is not whole: a reader may see the first part of a write that
+    crosses a page of the file.
+    """
     if not path.exists():
         return []
-    return [Line(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [Line(**json.loads(line)) for line in whole.splitlines()]
