@@ -59,6 +59,10 @@ class TargetQuerySet(models.QuerySet["Target"]):
         """Targets with a fire time at or before `now`, earliest first."""
         return self.filter(next_fire_at__lte=now).order_by("next_fire_at")
 
+    def parked_for(self, reason: Parked) -> TargetQuerySet:
+        """Who has no cursor for this reason. SQLite needs the index's very words to use it."""
+        return self.filter(~Q(parked=""), next_fire_at__isnull=True, parked=reason)
+
 
 def pool_index(name: str, *order: str, **condition: Any) -> models.Index:
     """What is in the pool, in one order. What cools down is not in it: a plain index would have
@@ -71,7 +75,7 @@ def pool_index(name: str, *order: str, **condition: Any) -> models.Index:
     )
 
 
-# One for each stage of a strategy (scheduling.runs.strategies).
+# One for each stage of a strategy (scheduling.strategies).
 POOL_INDEXES = (
     pool_index("new", "created_at", last_scheduled_at__isnull=True),
     pool_index("new_of_source", "source", "created_at", last_scheduled_at__isnull=True),
@@ -159,6 +163,8 @@ class Target(Pausable):
     position = models.BigIntegerField(null=True, blank=True, editable=False)
     # What an `adaptive` schedule has come to; empty: its start.
     interval = models.DurationField(null=True, blank=True, editable=False)
+    # What its newest result asked for (`retry_after`): not looked at before then.
+    not_before = models.DateTimeField(null=True, blank=True, editable=False)
 
     # --- of jobs that are fed (Job.feed): which targets may be picked. One of the two, or neither:
     # it cools down or is in flight until then; or it is in the pool since then.
@@ -186,11 +192,12 @@ class Target(Pausable):
                 name="target_due",
                 condition=Q(next_fire_at__isnull=False),
             ),
-            # Serves recovery: who waits for the end of a run that has ended
+            # Serves recovery (TargetQuerySet.parked_for): who waits for the end of a run that has
+            # ended. Without those that fire by no cursor, a million of a fed job's among them.
             models.Index(
                 fields=("parked",),
                 name="target_parked",
-                condition=Q(next_fire_at__isnull=True),
+                condition=Q(next_fire_at__isnull=True) & ~Q(parked=""),
             ),
             # Serves the end of pauses
             models.Index(

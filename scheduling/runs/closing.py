@@ -57,9 +57,8 @@ def close_circuit(
     circuit.refresh_from_db()
     if not changed:
         return False
-    mine = Target.objects.filter(
-        job__circuit=circuit, parked=Parked.CIRCUIT, next_fire_at=None, retired_at=None
-    )
+    parked = Target.objects.parked_for(Parked.CIRCUIT)
+    mine = parked.filter(job__circuit=circuit, retired_at=None)
     rearm(mine.order_by("pk").values_list("pk", flat=True), held=held, now=now)
     redis.ring()
     return True
@@ -128,7 +127,7 @@ def rearm_forgotten(now: datetime) -> int:
     Whoever closed it may have died halfway, a claim may have parked a target meanwhile, or its
     job has left the circuit.
     """
-    parked = Target.objects.filter(parked=Parked.CIRCUIT, next_fire_at=None, retired_at=None)
+    parked = Target.objects.parked_for(Parked.CIRCUIT).filter(retired_at=None)
     if not parked.exists():
         return 0
     held = Job.objects.filter(circuit__opened_at__isnull=False, left_out=False)

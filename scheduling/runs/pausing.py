@@ -122,7 +122,8 @@ def look_again(scope: Scope, *, now: datetime) -> int:
     Whoever resumed it may have died halfway, and a claim may have parked a target by the pause
     that was being lifted. What they missed is skipped.
     """
-    left = targets_of(scope).filter(parked=Parked.PAUSED, next_fire_at=None, retired_at=None)
+    parked = targets_of(scope).parked_for(Parked.PAUSED)
+    left = parked.filter(retired_at=None)
     ids = list(left.order_by("pk").values_list("pk", flat=True))
     held = f"{name_of(scope)} was paused"
     for begin in range(0, len(ids), RESUME_BATCH):

@@ -111,9 +111,7 @@ def _wake_forgotten(now: datetime) -> int:
 def _arm_forgotten(now: datetime) -> int:
     # The condition by NULL makes the partial index of open runs usable.
     still_open = Run.objects.open().filter(target=OuterRef("pk"))
-    forgotten = Target.objects.filter(parked=Parked.OPEN, next_fire_at__isnull=True).exclude(
-        Exists(still_open)
-    )
+    forgotten = Target.objects.parked_for(Parked.OPEN).exclude(Exists(still_open))
     armed = 0
     for pk in list(forgotten.values_list("pk", flat=True)[:BATCH]):
         with short_transaction():

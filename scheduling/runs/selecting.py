@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models import BooleanField, Exists, F, OuterRef, Q, Subquery
 from django.db.models.expressions import RawSQL
 
 from scheduling import strategies
@@ -185,27 +185,30 @@ def _claim_at_once(
 ) -> list[_Claimed]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
     picked, picked_params = stage.values("id", "position")[:count].query.sql_with_params()
-    # Asked of those alone that are picked, whatever way the picking took to them.
-    open_run, open_params = _open_run(RawSQL("picked.id", [])).query.sql_with_params()
+    # In one look, of those alone that are picked, before the runs below are there to be read.
+    is_picked = RawSQL("target_id = ANY(ARRAY(SELECT id FROM picked))", [], BooleanField())
+    busy, busy_params = (
+        Run.objects.open().filter(is_picked).values("target").query.sql_with_params()
+    )
     columns, values, params = _columns_of(template)
     target, run = Target._meta.db_table, Run._meta.db_table
     sql = f"""
         WITH picked AS MATERIALIZED ({picked}),
-        asked AS MATERIALIZED (SELECT id, ({open_run}) AS open_run FROM picked),
+        busy AS MATERIALIZED ({busy}),
         marked AS (
             UPDATE {target} AS t
             SET eligible_since = NULL, eligible_at = %s,
                 last_scheduled_at =
-                    CASE WHEN a.open_run IS NULL THEN %s ELSE t.last_scheduled_at END
-            FROM asked AS a WHERE t.id = a.id
-            RETURNING t.id, t.key, a.open_run
+                    CASE WHEN t.id IN (SELECT * FROM busy) THEN t.last_scheduled_at ELSE %s END
+            FROM picked AS p WHERE t.id = p.id
+            RETURNING t.id, t.key, t.id IN (SELECT * FROM busy) AS is_busy
         )
         INSERT INTO {run} ({columns})
-        SELECT {values} FROM marked WHERE open_run IS NULL
+        SELECT {values} FROM marked WHERE NOT is_busy
         RETURNING id, target_id, key, (SELECT max(position) FROM picked)
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*picked_params, *open_params, until, now, *params])
+        cursor.execute(sql, [*picked_params, *busy_params, until, now, *params])
         return list(cursor.fetchall())
 
 
