@@ -16,7 +16,7 @@ from config.problem import Problem
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Each of the two has a database server and a broker of its own.
-IN_PARALLEL = ("--numprocesses", "2")
+IN_PARALLEL = ("--numprocesses", "2", "--dist", "worksteal")
 
 # Nothing of it is secret: it is what `check --deploy` is asked about.
 PRODUCTION = {

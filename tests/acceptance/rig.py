@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from django.db import connections
 from django.db.models import QuerySet
 
@@ -32,6 +33,9 @@ STOP_TIMEOUT = 45.0
 FAMILY = 5
 # Beatkeeper's own job, which fires once a day in each installation.
 ARCHIVE = "beatkeeper_archive"
+# Parameters of a fixture: for what takes long and does not depend on the database, beyond what the
+# tests of each part show on both.
+ON_SQLITE_IN_SOAK = ("rig", pytest.param("embedded_rig", marks=pytest.mark.soak))
 FAMILY_PROGRAM = ROOT / "tests" / "testapp" / "family.sh"
 
 

@@ -29,6 +29,7 @@ def test_seven_hours_down_gives_exactly_what_each_policy_says(rig: Rig) -> None:
     check_seven_hours(rig)
 
 
+@pytest.mark.soak
 def test_so_it_does_on_sqlite(embedded_rig: Rig) -> None:
     check_seven_hours(embedded_rig)
 

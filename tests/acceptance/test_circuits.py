@@ -9,7 +9,7 @@ import pytest
 
 from scheduling import runs
 from scheduling.models import Circuit, Job, Notification, Run, Target
-from tests.acceptance.rig import Process, Rig, add_job, every_second, now
+from tests.acceptance.rig import ON_SQLITE_IN_SOAK, Process, Rig, add_job, every_second, now
 from tests.waiting import wait_for
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.acceptance
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(params=["rig", "embedded_rig"])
+@pytest.fixture(params=ON_SQLITE_IN_SOAK)
 def any_rig(request: pytest.FixtureRequest) -> Rig:
     rig: Rig = request.getfixturevalue(request.param)
     rig.environ["DJANGO_SETTINGS_MODULE"] = "tests.acceptance.circuit_settings"

@@ -13,7 +13,7 @@ from django.db.models import Count
 
 from scheduling import runs
 from scheduling.models import FollowUp, Job, Run, Target
-from tests.acceptance.rig import Rig, now
+from tests.acceptance.rig import ON_SQLITE_IN_SOAK, Rig, now
 from tests.waiting import wait_for
 
 logger = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ def expected_followers() -> set[str]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("either_rig", ON_SQLITE_IN_SOAK, indirect=True)
 def test_followers_run_once_and_in_order_whatever_is_killed(either_rig: Rig) -> None:
     rig = either_rig
     # What is killed again and again here is no poison.

@@ -15,14 +15,14 @@ import pytest
 
 from scheduling import models, runs
 from scheduling.models import Notification, Ping, Run
-from tests.acceptance.rig import Rig, add_job, now
+from tests.acceptance.rig import ON_SQLITE_IN_SOAK, Rig, add_job, now
 from tests.waiting import wait_for
 
 logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture(params=["rig", "embedded_rig"])
+@pytest.fixture(params=ON_SQLITE_IN_SOAK)
 def late_rig(request: pytest.FixtureRequest) -> Rig:
     """An installation on PostgreSQL, or one on SQLite, where a target is late after seconds."""
     rig: Rig = request.getfixturevalue(request.param)

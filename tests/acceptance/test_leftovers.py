@@ -133,6 +133,7 @@ def test_a_worker_leaves_no_processes_of_its_runs_however_it_is_ended(rig: Rig) 
         assert run.reason == "lost"
 
 
+@pytest.mark.soak
 def test_nor_does_it_on_sqlite(embedded_rig: Rig) -> None:
     end_workers(embedded_rig)
 

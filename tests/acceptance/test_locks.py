@@ -15,7 +15,7 @@ from scheduling import runs
 from scheduling.conf import conf
 from scheduling.models import Job, Resource, Run, State
 from scheduling.runs import Result
-from tests.acceptance.rig import Rig, add_job, now, send_to
+from tests.acceptance.rig import ON_SQLITE_IN_SOAK, Rig, add_job, now, send_to
 from tests.waiting import wait_for
 from workers import locks
 
@@ -199,6 +199,7 @@ def kill_worker_of(rig: Rig, run: Run) -> None:
     worker.kill()
 
 
+@pytest.mark.parametrize("either_rig", ON_SQLITE_IN_SOAK, indirect=True)
 def test_locks_of_one_and_of_three_seats_are_never_overfilled(either_rig: Rig) -> None:
     """Forty wait for each, and Valkey loses everything twice."""
     rig = either_rig

@@ -102,7 +102,7 @@ def test_nothing_is_lost_while_everything_is_flushed_again_and_again(
 
 
 @pytest.mark.parametrize(
-    "seconds", [20, pytest.param(90, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
+    "seconds", [10, pytest.param(90, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
 )
 def test_fires_are_recorded_while_valkey_is_away_and_run_when_it_is_back(
     rig: Rig, seconds: int

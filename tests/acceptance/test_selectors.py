@@ -18,12 +18,6 @@ pytestmark = pytest.mark.acceptance
 
 
 def test_nothing_is_taken_twice_nor_left_claimed_though_one_is_killed(rig: Rig) -> None:
-    check_selectors(rig, targets=20_000, count=100)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_so_it_is_with_a_hundred_thousand(rig: Rig) -> None:
     check_selectors(rig, targets=100_000, count=500)
 
 
