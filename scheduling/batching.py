@@ -14,8 +14,6 @@ from scheduling.models import Job, Run
 from scheduling.models.job import DeclaredIn, Kind
 from scheduling.services import is_service
 
-# [[run id, attempt], ...] of all of them, beside the header that names the first
-HEADER = "jobs_batch"
 # Celery tasks of other people: a worker without Beatkeeper may consume their messages.
 THEIR_OWN_ARGUMENTS = (DeclaredIn.PERIODIC_TASK, DeclaredIn.SETTINGS)
 

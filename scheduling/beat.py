@@ -4,7 +4,7 @@ Any number of beats tick side by side; nobody leads. Each tick
 
 1. samples the clock and says that this beat is alive,
 2. makes sure that the database is not an older backup; takes a checkpoint now and then,
-3. takes up edits that were made in bulk,
+3. takes up edits that were made in bulk, and moves targets that follow one of their job,
 4. claims due targets batch by batch, publishing each batch after its commit,
 5. feeds the jobs whose targets are picked,
 6. mends what somebody left behind,
@@ -159,6 +159,7 @@ class Scheduler(beat.Scheduler):
         self._rows_seen_at = periodic.changed_since(self._rows_seen_at, now=now)
         self._ask_for_epoch(now)
         self._claim()
+        is_moving = self._follow_edits()
         feeding.feed_all(self.app, now=now, until=clock.now() + LONGEST_IN_A_ROW)
         self._comparison.compare(self.app, now=now)
         reap = self._reap_from is not None and now >= self._reap_from
@@ -170,7 +171,7 @@ class Scheduler(beat.Scheduler):
         self._lateness.look(now)
         self._deliver_notifications(now)
         self._checkpoints.keep(now=clock.now())
-        return self._seconds_to_next()
+        return 0.0 if is_moving else self._seconds_to_next()
 
     def _begin(self, now: datetime) -> None:
         sync.sync_at_beat_start(now=now)
@@ -200,6 +201,7 @@ class Scheduler(beat.Scheduler):
             # Gives no runs in this mode; what it gave would not be published.
             if runs.claim(now=now, limit=conf.CLAIM_BATCH).targets < conf.CLAIM_BATCH:
                 break
+        self._follow_edits()
         return conf.TICK.total_seconds()
 
     def _say_alive(self, now: datetime) -> None:
@@ -247,6 +249,14 @@ class Scheduler(beat.Scheduler):
             lateness.note_missed(claim.skips, now=now)
             if claim.targets < conf.CLAIM_BATCH:
                 return
+
+    def _follow_edits(self) -> bool:
+        """Whether there is more to do."""
+        until = clock.now() + LONGEST_IN_A_ROW
+        while (now := clock.now()) < until:
+            if not runs.follow_edits(now=now):
+                return False
+        return True
 
     def _catch_up_budget(self, now: datetime) -> int:
         """Ask the shared bucket only if somebody has missed fires to catch up one by one."""

@@ -15,7 +15,7 @@ from uuid import uuid4
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from scheduling import batching
+from scheduling.message_headers import BATCH_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ def _ids(messages: Iterable[Any]) -> Iterable[str]:
             headers = (message if isinstance(message, dict) else json.loads(message))["headers"]
             yield str(headers["id"])
             # What shares a message has no id of its own there.
-            yield from (str(run_id) for run_id, _ in headers.get(batching.HEADER) or ())
+            yield from (str(run_id) for run_id, _ in headers.get(BATCH_HEADER) or ())
         except (ValueError, KeyError, TypeError):
             continue  # Not a task of Celery's: none of ours.
 

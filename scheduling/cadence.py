@@ -8,11 +8,20 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Self
 
-from scheduling.outcome import Outcome, require_fingerprint
+from scheduling.outcome import Outcome, require_fingerprint, require_wait
 from scheduling.schedule_unanchored import START_LEVEL, TOP_LEVEL, Adaptive, days
 from scheduling.zones import require_aware
 
-__all__ = ["Ended", "Observation", "Standing", "days", "fold", "next_interval", "noise_of"]
+__all__ = [
+    "Ended",
+    "Observation",
+    "Standing",
+    "days",
+    "fold",
+    "next_interval",
+    "noise_of",
+    "staleness_of",
+]
 
 DAY = timedelta(days=1)
 # How far a place on the virtual clock may lie off, either way: it spreads what came in one burst.
@@ -32,7 +41,8 @@ class Observation:
     """One result: of a run of ours, or from elsewhere.
 
     An `outcome`, changed or unchanged, goes with what was found and has no fingerprint.
-    `retry_after`: not to be looked at again before so much time has passed since `at`.
+    `retry_after`: not to be looked at again before so much time has passed since `at`, ten years at
+    most.
     """
 
     at: datetime
@@ -57,6 +67,8 @@ class Observation:
             )
         if self.fingerprint:
             require_fingerprint(self.fingerprint)
+        if self.retry_after is not None:
+            require_wait(self.retry_after)
 
     @classmethod
     def of(
@@ -83,6 +95,7 @@ class Standing:
     level: int = START_LEVEL
     position: int | None = None
     interval: timedelta | None = None
+    not_before: datetime | None = None
 
 
 def fold(
@@ -121,12 +134,21 @@ def fold(
         level=level,
         position=start + int(fudged * 86_400),
         interval=_interval(standing, outcome, adaptive, fudged),
+        # The newest has its say, also by asking for nothing.
+        not_before=None if observation.retry_after is None else at + observation.retry_after,
     )
 
 
 def next_interval(adaptive: Adaptive, standing: Standing) -> timedelta:
     """How long an `adaptive` schedule waits after the newest result."""
     return adaptive.interval(standing.interval, level=standing.level)
+
+
+def staleness_of(hint_at: datetime | None, found_at: datetime | None) -> timedelta | None:
+    """How much is known to be out of date; None: nothing."""
+    if hint_at is None or found_at is None or hint_at <= found_at:
+        return None
+    return hint_at - found_at
 
 
 def noise_of(name: str, at: datetime) -> float:
@@ -151,6 +173,7 @@ def _with_find(standing: Standing, found_at: datetime | None, fingerprint: str) 
         level=standing.level,
         position=standing.position,
         interval=standing.interval,
+        not_before=standing.not_before,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePath
 
+from scheduling.declared_values import LONGEST_KEY
 from scheduling.shell_words import NeedsAShell, Operator, Token, Word, needs_a_shell, tokens
 
 NULL = "/dev/null"
@@ -24,8 +25,6 @@ _OF_THE_SHELL = frozenset(
 )
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_LIMIT = timedelta(days=365)
-
-LONGEST_KEY = 300  # of a lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Model, QuerySet
 
 M = TypeVar("M", bound=Model)
 
 IDLE_LIMIT_MS = 3000
+# What has to be sorted all the same is only made to look dear: compile none of it.
+_IN_INDEX_ORDER = ("SET LOCAL enable_sort = off", "SET LOCAL jit = off")
 
 
 @contextmanager
@@ -25,8 +28,9 @@ def short_transaction(*, durable: bool = True, in_index_order: bool = False) -> 
     Not `durable`: its commit does not wait for the disk. For what may be lost as a whole when the
     server dies, before anything that follows from it is committed.
 
-    `in_index_order`: rows that an index has in the wanted order are read by it. Without statistics,
-    which fresh rows have not, PostgreSQL would rather read and sort a million to take a thousand.
+    `in_index_order`: as after `read_in_index_order`.
+
+    Inside of another transaction it is a savepoint, and that one says all of this.
     """
     outermost = not connection.in_atomic_block
     with transaction.atomic():
@@ -35,11 +39,45 @@ def short_transaction(*, durable: bool = True, in_index_order: bool = False) -> 
             if not durable:
                 settings.append("SET LOCAL synchronous_commit = off")
             if in_index_order:
-                # What has to be sorted all the same is only made to look dear: compile none of it.
-                settings += ["SET LOCAL enable_sort = off", "SET LOCAL jit = off"]
+                settings += _IN_INDEX_ORDER
             with connection.cursor() as cursor:
                 cursor.execute("; ".join(settings))
         yield
+
+
+def read_in_index_order() -> None:
+    """From here to the end of this transaction, let rows that an index has in the wanted order be
+    read by it.
+
+    Without statistics, which fresh rows have not, PostgreSQL would rather read and sort a million
+    to take a thousand.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("; ".join(_IN_INDEX_ORDER))
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether somebody else was first: a deadlock, or a lock that was not free in time."""
+    sqlite, state = _codes(error)
+    if sqlite is not None:
+        return sqlite & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return state is not None and state.startswith(("40", "55P03"))
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the database could not be asked, or went away meanwhile."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    sqlite, state = _codes(error)
+    # An answer has a code. 08: connections; 57P: it shuts down
+    return sqlite is None and (state is None or state.startswith(("08", "57P")))
+
+
+def _codes(error: BaseException) -> tuple[int | None, str | None]:
+    """How SQLite and PostgreSQL name an error, if they do."""
+    cause = error.__cause__
+    return getattr(cause, "sqlite_errorcode", None), getattr(cause, "sqlstate", None)
 
 
 def update_free(rows: QuerySet[M], **columns: Any) -> int:

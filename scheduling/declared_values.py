@@ -22,6 +22,7 @@ from scheduling.spans import LONGEST
 from scheduling.zones import require_aware
 
 LONGEST_NAME = 200
+# Of a target, a resource or a lock.
 LONGEST_KEY = 300
 LEAST_MEMORY = 16 * 2**20  # bytes: less than an interpreter needs
 # What Celery takes to send a message.

@@ -75,6 +75,10 @@ class TooManyVanished(SchedulingError):
     """A full listing has left out more than can be believed."""
 
 
+class UnreadableFile(SchedulingError, ValueError):
+    """A file of a listing cannot be read."""
+
+
 class UnreadablePage(SchedulingError, ValueError):
     """A page of a listing cannot be read."""
 

@@ -31,7 +31,7 @@ class Cooldowns:
 
     # since it was picked last, whatever came of it
     absolute: timedelta | None = timedelta(hours=12)
-    # since it was picked, as long as no result has come since
+    # since it was picked, as long as no run of it has ended and no result has come since
     in_flight: timedelta | None = timedelta(days=7)
     # since its newest result, if that was a failure, or that it is missing
     failed: timedelta | None = timedelta(days=14)

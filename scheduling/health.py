@@ -12,6 +12,7 @@ from django.db.models import Count
 from kombu.exceptions import OperationalError
 
 from scheduling import clock, pools, redis
+from scheduling.archive import progress
 from scheduling.conf import conf
 from scheduling.explanations import ago, rounded
 from scheduling.models import DeadLetter, Job, Process, ProcessKind, Run, Target
@@ -271,6 +272,7 @@ RECORDS: dict[str, Look] = {
     "schedules": schedules,
     "services": services,
     "dead_letters": dead_letters,
+    "archive": progress.look,
     "failing": failing_jobs,
 }
 NAMES = (*SERVICES, *RECORDS)

@@ -6,6 +6,7 @@ is None.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -14,7 +15,7 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.fields.json import KeyTransform
 
 from scheduling.ledger import iso
-from scheduling.models import Job, Resource, Run, Target
+from scheduling.models import Job, Listing, Resource, Run, Source, Target
 from scheduling.models.base import Pausable
 
 
@@ -177,6 +178,35 @@ def listing_as_dict(listing: Any) -> dict[str, Any]:
         "last_seen_at": iso(listing.last_seen_at),
         "gone_at": iso(listing.gone_at),
     }
+
+
+# Looking at ten million would take seconds, each time that somebody opens a page.
+MOST_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """How a source lists what it named. `has_more`: these are its newest MOST_COUNTED only."""
+
+    listed: int
+    not_enabled: int
+    missed: int
+    gone: int
+    has_more: bool
+
+
+def listed_by(source: Source) -> Listed:
+    # In the order of an index
+    listings = Listing.objects.filter(source=source).order_by("-resource")
+    in_use = Q(gone_at=None)
+    counts = listings[:MOST_COUNTED].aggregate(
+        listed=Count("pk", filter=in_use),
+        not_enabled=Count("pk", filter=in_use & Q(is_enabled=False)),
+        missed=Count("pk", filter=in_use & Q(missed__gt=0)),
+        gone=Count("pk", filter=~in_use),
+    )
+    has_more = listings[MOST_COUNTED : MOST_COUNTED + 1].exists()
+    return Listed(**counts, has_more=has_more)
 
 
 def pause_as_dict(scope: Pausable) -> dict[str, Any] | None:

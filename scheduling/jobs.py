@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from scheduling import current_run, job
+from scheduling import archive, current_run, job
 from scheduling.errors import NotInARun
 
-ARCHIVE = "beatkeeper_archive"
+if TYPE_CHECKING:
+    from scheduling.runs import Result
 
 
-@job("every 1d spread", name=ARCHIVE, idempotent=True)
-def take_out_old_runs() -> dict[str, Any]:
+@job("every 1d spread", name=archive.JOB, idempotent=True)
+def take_out_old_runs() -> Result:
     """Archive and delete runs that are older than JOBS_RETENTION."""
     from scheduling.archive import daily
 
@@ -21,4 +22,4 @@ def take_out_old_runs() -> dict[str, Any]:
         except NotInARun:  # called as an ordinary Celery task
             return False
 
-    return daily.run(ARCHIVE, should_stop=should_stop)
+    return daily.run(should_stop=should_stop)

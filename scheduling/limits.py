@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from scheduling.archive import JOB as ARCHIVE
 from scheduling.conf import conf
 from scheduling.models import Job
 from scheduling.services import is_service
 
 SHORTEST_SOFT = timedelta(seconds=1)
+# Not declared with it: workers whose pool enforces no limits would refuse it, and it ends by itself
+ARCHIVE_HARD_LIMIT = timedelta(hours=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ def limits_of(job: Job) -> Limits:
         if is_service(job):
             return Limits(soft=job.soft_limit, hard=None)
         hard = conf.EXTERNAL_HARD_LIMIT if job.is_external else conf.INTERNAL_HARD_LIMIT
+        if job.name == ARCHIVE:
+            hard = ARCHIVE_HARD_LIMIT
         if job.soft_limit is not None:
             hard = max(hard, job.soft_limit / 0.9)
     soft = job.soft_limit if job.soft_limit is not None else max(hard * 0.9, SHORTEST_SOFT)

@@ -18,6 +18,7 @@ from scheduling.conf import conf
 from scheduling.db import update_free
 from scheduling.feeds import EXPRESS
 from scheduling.limits import limits_of
+from scheduling.message_headers import BATCH_HEADER, RUN_HEADER
 from scheduling.models import Job, Reason, Run
 from scheduling.models.job import Kind
 from scheduling.models.run import OUTSIDE
@@ -111,7 +112,7 @@ def _send(
     if run.priority is not None or "priority" not in options:
         options["priority"] = broker.priority_of(app, run.priority)
     if len(bundle) > 1:
-        options["headers"][batching.HEADER] = [[str(each.pk), each.attempt] for each in bundle]
+        options["headers"][BATCH_HEADER] = [[str(each.pk), each.attempt] for each in bundle]
     try:
         if app.conf.task_routes and "queue" not in options:
             queue = _routed_to(app, task, arguments, options)
@@ -166,7 +167,7 @@ def _options(run: Run, job: Job) -> dict[str, Any]:
         options["queue"] = queue
     options["task_id"] = str(run.pk)
     headers = job.options.get("headers") or {}
-    options["headers"] = {**headers, "jobs_run": [str(run.pk), run.attempt]}
+    options["headers"] = {**headers, RUN_HEADER: [str(run.pk), run.attempt]}
     theirs = job.declared_in in THEIR_OWN_ARGUMENTS
     if theirs and job.hard_limit is None and job.soft_limit is None:
         pass  # Works as it is: the limits of the task itself hold, if it has any.

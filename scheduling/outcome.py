@@ -7,6 +7,8 @@ from datetime import timedelta
 from enum import StrEnum
 
 LONGEST_FINGERPRINT = 128
+# Until another attempt or look; the calendar has an end.
+LONGEST_WAIT = timedelta(days=3650)
 
 
 class Outcome(StrEnum):
@@ -22,7 +24,7 @@ class Found:
     """Return it from a job that knows more than an outcome.
 
     A `fingerprint` of what was found says by itself whether it has changed since the last time.
-    `retry_after`: not to be looked at again before so much time has passed.
+    `retry_after`: not to be looked at again before so much time has passed, ten years at most.
     """
 
     outcome: Outcome | None = None
@@ -37,9 +39,9 @@ class Found:
             Outcome(self.outcome)
         if self.fingerprint is not None and self.outcome is not None:
             raise ValueError("Give an outcome or a fingerprint, which says the outcome; not both")
-        wait = self.retry_after
-        if wait is not None and not (isinstance(wait, timedelta) and wait > timedelta(0)):
-            raise ValueError(f"retry_after is {wait!r}; give a positive timedelta")
+        if self.retry_after is not None:
+            # A longer one is cut: the run has found something all the same.
+            require_wait(self.retry_after, longest=timedelta.max)
 
 
 def require_fingerprint(value: object) -> str:
@@ -50,3 +52,12 @@ def require_fingerprint(value: object) -> str:
         f"The fingerprint {str(value)[:40]!r} must be 1 to {LONGEST_FINGERPRINT} printable "
         "characters; give a digest such as hashlib.sha256(...).hexdigest()"
     )
+
+
+def require_wait(value: object, *, longest: timedelta = LONGEST_WAIT) -> timedelta:
+    """Raises ValueError for a `retry_after` that is none."""
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise ValueError(f"retry_after is {value!r}; give a positive timedelta")
+    if value > longest:
+        raise ValueError(f"retry_after is {value!r}; give {longest.days} days at most")
+    return value

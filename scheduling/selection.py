@@ -30,18 +30,20 @@ def eligible_from(
     scheduled_at: datetime | None,
     observed_at: datetime | None,
     ended: Ended | None,
+    over_at: datetime | None = None,
     not_before: datetime | None = None,
 ) -> datetime | None:
     """The moment strictly after which a target may be picked; None: at any time.
 
-    `scheduled_at`: when it was picked last; `observed_at`, `ended`: its newest result.
-    A result that is newer than the pick ends the hold of what is in flight, nothing else.
+    `scheduled_at`: when it was picked last; `observed_at`, `ended`: its newest result; `over_at`:
+    when a run of it came to an end last, with a result or without one. A result or an end that is
+    newer than the pick ends the hold of what is in flight, nothing else.
     """
     ends: list[datetime] = [] if not_before is None else [not_before]
     if scheduled_at is not None:
         if cooldowns.absolute is not None:
             ends.append(scheduled_at + cooldowns.absolute)
-        has_come = observed_at is not None and observed_at > scheduled_at
+        has_come = any(at is not None and at > scheduled_at for at in (observed_at, over_at))
         if cooldowns.in_flight is not None and not has_come:
             ends.append(scheduled_at + cooldowns.in_flight)
     if observed_at is not None:
@@ -60,18 +62,14 @@ def is_eligible(moment: datetime | None, now: datetime) -> bool:
 # --- how many -------------------------------------------------------------------------------------
 
 
-def free_slots(
-    max_length: int | None, length: int | None, *, trickle: int, open_when_unknown: bool = False
-) -> int:
+def free_slots(max_length: int | None, length: int | None, *, trickle: int) -> int:
     """How many runs may be let out: at most MOST_OPEN, without a maximum that many.
 
-    `length` None: nobody can say. Then a trickle; or as if the queue were empty.
+    `length` None: nobody can say. Then a trickle.
     """
     if not max_length:
         return MOST_OPEN
     if length is None:
-        if open_when_unknown:
-            return min(max_length, MOST_OPEN)
         return min(max_length, trickle)
     return max(0, min(max_length - length, MOST_OPEN))
 

@@ -15,9 +15,10 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
 from kombu.exceptions import ContentDisallowed
 
+from scheduling.message_headers import RUN_HEADER
 from scheduling.models import Spoilt
 from workers import dead_letters, transport
-from workers.ticket import HEADER, tickets_of
+from workers.ticket import tickets_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def problem_of(message: Any) -> str:
         return "the name of its task is no text"
     if not isinstance(headers.get("id"), str) or not headers["id"]:
         return "it has no id"
-    if HEADER in headers and not tickets_of(headers):
+    if RUN_HEADER in headers and not tickets_of(headers):
         return "it stands for a run, but names none"
     if not _are_limits(headers.get("timelimit")):
         return "its time limits are no two numbers"

@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from django.db import connection
 
@@ -49,7 +49,7 @@ class Heartbeat:
         self._threads: dict[str, threading.Thread] = {}
         self._renew_at = 0.0
         self._silent_since: float | None = None
-        self._record: Callable[[], None] = lambda: None
+        self._records: list[Callable[[], None]] = []
         self._failing: set[str] = set()
 
     @contextmanager
@@ -65,14 +65,15 @@ class Heartbeat:
             self._ensure("heartbeat", self._beat)
             self._ensure("lease watch", self._watch)
             if record is not None:
-                # A thread that the message before has left goes on with this one.
-                self._record = record
-                self._ensure("records", lambda _: self._record())
+                self._records.append(record)
+                self._ensure("records", self._record)
         try:
             yield
         finally:
             with self._changed:
                 self._open.difference_update(runs)
+                if record is not None:
+                    self._records.remove(record)
                 self._changed.notify_all()
 
     # --- threads ----------------------------------------------------------------------------------
@@ -193,6 +194,16 @@ class Heartbeat:
             for run in self._open:
                 if not run.is_cut_off():
                     run.prolong(until)
+
+    # --- recording --------------------------------------------------------------------------------
+
+    def _record(self, _: Sequence[OpenRun]) -> None:
+        """Have all messages that are executed here record what has ended, though one may fail."""
+        with self._changed:
+            records = list(self._records)
+        with ExitStack() as all_of_them:
+            for record in records:
+                all_of_them.callback(record)
 
     # --- showing ----------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@ import enum
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from billiard.process import current_process
+from django.db import connection
 
 from scheduling.conf import conf
 from workers import locks
@@ -23,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 # This part of a lease is left unused: in it the processes of a run die, and a look may be late.
 MARGIN = 1 / 12
+# For so long a process that is to be killed may tell others what they need to know, in seconds, and
+# not beyond its lease; but at least for a moment, which the unused part of the lease has room for.
+LAST_WORDS = 5.0
+A_MOMENT = 0.5
 
 
 class Stop(enum.IntEnum):
@@ -136,10 +142,7 @@ class OpenRun:
         if at_once and not self._is_external and is_pool_child():
             # Not told before: it would begin to end by itself, and do so halfway.
             logger.warning("Run %s is to end at once: killing its process", self.run_id)
-            self.give_up_locks()
-            if why is Stop.ASKED:
-                self.before_death()
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._die(why)
         if why is Stop.SUPERSEDED:
             self.give_up_locks()
         self._wish = max(self._wish, why)
@@ -153,6 +156,27 @@ class OpenRun:
             "should_stop(); only the prefork pool can have it killed",
             self.run_id,
         )
+
+    def _die(self, why: Stop) -> None:
+        """Kill this process, after its last words, if they are heard in time."""
+        last_words = threading.Thread(
+            target=self._say_last_words, args=(why,), name="last words", daemon=True
+        )
+        try:
+            last_words.start()
+            # The heartbeat stands still meanwhile, and so does who watches the lease.
+            left = min(LAST_WORDS, self._lease_until - boot_time())
+            last_words.join(max(left, A_MOMENT))
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _say_last_words(self, why: Stop) -> None:
+        try:
+            self.give_up_locks()
+            if why is Stop.ASKED:
+                self.before_death()
+        finally:
+            connection.close()
 
 
 def holder_of(run_id: UUID, attempt: int) -> str:

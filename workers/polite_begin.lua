@@ -29,10 +29,18 @@ if redis.call("ZSCORE", holders, run) then
     return 0  -- its message was delivered twice
 end
 
-for _, late in ipairs(redis.call("ZRANGEBYSCORE", expected, "-inf", now - patience)) do
-    redis.call("ZADD", missed, redis.call("ZSCORE", line, late) or now, late)
-    redis.call("ZREM", line, late)
-    redis.call("ZREM", expected, late)
+-- Some of them at a time: Redis does nothing else meanwhile.
+local late = redis.call("ZRANGEBYSCORE", expected, "-inf", now - patience, "LIMIT", 0, 1000)
+if #late > 0 then
+    for _, other in ipairs(late) do
+        -- Without a ticket it gets a new one, of its lane, when it comes.
+        local ticket = redis.call("ZSCORE", line, other)
+        if ticket then
+            redis.call("ZADD", missed, ticket, other)
+        end
+    end
+    redis.call("ZREM", line, unpack(late))
+    redis.call("ZREM", expected, unpack(late))
     redis.call("ZREMRANGEBYRANK", missed, 0, -10001)
     redis.call("PEXPIRE", missed, ARGV[10])
 end
@@ -83,6 +91,8 @@ if room > 0 and (is_due or ahead < room) then
     return 0
 end
 
+-- For those who are late and still in the line nobody waits.
+ahead = math.max(0, ahead - redis.call("ZCOUNT", expected, "-inf", now - patience))
 local wait = 1
 if window > 0 then
     wait = math.max(wait, math.min(opens - now + ahead * window / burst, longest_for_start))

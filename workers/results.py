@@ -19,12 +19,12 @@ from scheduling import Found
 from scheduling.conf import conf
 from scheduling.errors import SchedulingError
 from scheduling.models import Outcome, Reason, State
+from scheduling.outcome import LONGEST_WAIT
 from scheduling.runs import Result
 from workers.output import harmless
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT = timedelta(days=3650)  # for another attempt or run; the calendar has an end
 ERROR_LIMIT = 20_000  # characters of a traceback: its end, where the error is
 OURS = str(Path(__file__).parent) + os.sep
 

@@ -1,4 +1,4 @@
-"""The headers that make a message stand for a run, or for several."""
+"""Which runs a message stands for, as its headers say."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from uuid import UUID
 
 from celery.app.task import Context
 
-HEADER = "jobs_run"
-# Beside it, if there are several: all of them.
-BATCH = "jobs_batch"
+from scheduling.message_headers import BATCH_HEADER, RUN_HEADER
 
 
 class Ticket(NamedTuple):
@@ -24,7 +22,7 @@ def ticket_of(headers: Any) -> Ticket | None:
 
     Of a message for several runs this is the first.
     """
-    return _read(_found(headers, HEADER))
+    return _read(_found(headers, RUN_HEADER))
 
 
 def tickets_of(headers: Any) -> list[Ticket]:
@@ -32,7 +30,7 @@ def tickets_of(headers: Any) -> list[Ticket]:
     first = ticket_of(headers)
     if first is None:
         return []
-    others = _found(headers, BATCH)
+    others = _found(headers, BATCH_HEADER)
     if not others:
         return [first]
     if not isinstance(others, list | tuple):

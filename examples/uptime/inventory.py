@@ -52,6 +52,7 @@ def enumerate_file(listing: Listing) -> Iterator[Named | Page | Unread]:
 def _arguments(line: Mapping[str, str]) -> dict[str, str]:
     """What the target's runs are given. Raises ValueError if nothing can be asked of the line."""
     address = _read(line, "address", LONGEST_ADDRESS)
+    _refuse_password(address)
     kind, expects = (line.get(column, "").strip() for column in ("kind", "expects"))
     if any(letter.isspace() for letter in address):
         raise ValueError(f"Address {address!r} has a space in it")
@@ -61,6 +62,18 @@ def _arguments(line: Mapping[str, str]) -> dict[str, str]:
     kind = kind or probes.default_kind(expanded)
     probes.read(kind, expects, expanded)
     return {"address": address, "kind": kind, "expects": expects}
+
+
+def _refuse_password(address: str) -> None:
+    """Raises ValueError, in whose words it does not stand."""
+    host_and_path = address.partition("://")[2] or address
+    # Behind the host, an @ is only for the paths of web pages.
+    is_web = address.lower().startswith(("http://", "https://"))
+    if "@" in (host_and_path.partition("/")[0] if is_web else host_and_path):
+        raise ValueError(
+            "its address holds a name or password, which runs and pages would show: write "
+            "$REDIS_URL for the broker of the installation; of others ask tcp_connect without it"
+        )
 
 
 def _labels(line: Mapping[str, str]) -> dict[str, Any]:

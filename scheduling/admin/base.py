@@ -31,6 +31,11 @@ def is_id(field: Any, value: Any) -> bool:
     return True
 
 
+def may_see_arguments(request: HttpRequest) -> bool:
+    """Also what becomes an argument: the parameters that sources give with resources."""
+    return request.user.has_perm("scheduling.view_run_output")
+
+
 class ChosenRow(AutocompleteSelect):
     """Shows a refused form with what was chosen, unless that is no id at all."""
 

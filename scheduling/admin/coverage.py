@@ -132,9 +132,10 @@ def _figures(
         """The number; for a whole job, and who may see targets, the way to them."""
         if found.source is not None or not request.user.has_perm("scheduling.view_target"):
             return f"{number:,}"
-        query = {"job__id__exact": found.job_id} | (
-            {"standing": standing.value} if standing else {}
-        )
+        # Only those with a key are counted.
+        query = {"job__id__exact": found.job_id, "key__gt": ""}
+        if standing is not None:
+            query["standing"] = standing.value
         return display.link(
             reverse("admin:scheduling_target_changelist", query=query), f"{number:,}"
         )

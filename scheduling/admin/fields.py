@@ -16,15 +16,13 @@ from unfold.widgets import (
 )
 
 from scheduling import channels, clock
-from scheduling.declared_values import as_bytes, as_failures
+from scheduling.declared_values import LONGEST_KEY, as_bytes, as_failures
 from scheduling.errors import InvalidDeclaration, InvalidSchedule
 from scheduling.recipients import require_recipient
 from scheduling.schedules import parse, require_supported
 from scheduling.sizes import format_size
 from scheduling.spans import format_span, parse_span
 
-# Of a resource, and so of a lock.
-LONGEST_KEY = 300
 LONGEST_REASON = 300
 # As an escape in JSON; behind an odd backslash it would be plain text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

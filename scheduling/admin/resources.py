@@ -12,7 +12,13 @@ from django.utils.safestring import SafeString
 
 from scheduling import clock, runs
 from scheduling.admin import display, locks, shared
-from scheduling.admin.base import ModelAdmin, NeverCounted, SmallJson, WithPage
+from scheduling.admin.base import (
+    ModelAdmin,
+    NeverCounted,
+    SmallJson,
+    WithPage,
+    may_see_arguments,
+)
 from scheduling.admin.forms import ResourceForm
 from scheduling.admin.muting import Mutes
 from scheduling.declarations.columns import as_text
@@ -53,13 +59,15 @@ class ResourceAdmin(Mutes[Resource], NeverCounted, WithPage, SmallJson, ModelAdm
         return self.fields if obj is not None else self.fields[:5]
 
     def page_of(self, request: HttpRequest, obj: Resource) -> dict[str, Any]:
-        url = reverse("admin:scheduling_target_changelist", query={"q": obj.key})
+        query = {"resource__id__exact": obj.pk}
+        url = reverse("admin:scheduling_target_changelist", query=query)
         return shared.page_of(request, obj) | {
             "links": [display.link(url, "Its targets")]
             if request.user.has_perm("scheduling.view_target")
             else [],
             "locks": self._locks(request, obj),
             "listings": self._listings(obj),
+            "may_see_parameters": may_see_arguments(request),
         }
 
     def _locks(self, request: HttpRequest, resource: Resource) -> list[locks.LockRow] | None:

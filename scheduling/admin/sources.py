@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Prefetch, Q, QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
@@ -16,9 +17,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from scheduling import clock, runs
+from scheduling import clock, inventory, runs
 from scheduling.admin import display
-from scheduling.admin.base import ModelAdmin, ReadOnly, WithPage
+from scheduling.admin.base import ModelAdmin, ReadOnly, WithPage, may_see_arguments
 from scheduling.admin.pausing import may_pause
 from scheduling.declarations.columns import as_text
 from scheduling.errors import SchedulingError
@@ -43,6 +44,9 @@ class SourceAdmin(ReadOnly, WithPage, ModelAdmin[Source]):
     search_fields = ("name", "description")
     fields = ("name", "description", "of_jobs", "is_express", "state_shown")
     readonly_fields = ("of_jobs", "state_shown")
+
+    def get_fields(self, request: HttpRequest, obj: Source | None = None) -> Any:
+        return self.fields if may_see_arguments(request) else self.fields[:4]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
         active = Prefetch("jobs", Job.objects.active().order_by("name"))
@@ -73,20 +77,14 @@ class SourceAdmin(ReadOnly, WithPage, ModelAdmin[Source]):
 
     def page_of(self, request: HttpRequest, obj: Source) -> dict[str, Any]:
         source, now = obj, clock.now()
-        listings = Listing.objects.filter(source=source)
-        is_live = Q(gone_at=None)
-        counts = listings.aggregate(
-            listed=Count("pk", filter=is_live),
-            not_enabled=Count("pk", filter=is_live & Q(is_enabled=False)),
-            missed=Count("pk", filter=is_live & Q(missed__gt=0)),
-            gone=Count("pk", filter=~is_live),
-        )
         # In the order of an index: there may be millions.
-        newest = listings.select_related("resource").order_by("-resource")[:MOST_NAMED]
+        listings = Listing.objects.filter(source=source).order_by("-resource")
+        newest = listings.select_related("resource")[:MOST_NAMED]
         may_look = request.user.has_perm("scheduling.view_resource")
         return {
             "standing": self.standing(source),
-            **counts,
+            "counts": inventory.listed_by(source),
+            "most_counted": f"{inventory.MOST_COUNTED:,}",
             "began": display.moment(source.listing_began_at, now),
             "ended": display.moment(source.listing_ended_at, now),
             "full": display.moment(source.full_listing_ended_at, now),
@@ -96,6 +94,7 @@ class SourceAdmin(ReadOnly, WithPage, ModelAdmin[Source]):
                 if (place := interrupted_listing(source, full=full)) is not None
             ],
             "named": [_row(row, now, may_look=may_look) for row in newest],
+            "may_see_parameters": may_see_arguments(request),
             "buttons": self._buttons(request, source),
         }
 
@@ -168,17 +167,23 @@ class SourceAdmin(ReadOnly, WithPage, ModelAdmin[Source]):
         return HttpResponseRedirect(reverse("admin:scheduling_source_change", args=(source.pk,)))
 
 
-def in_words(place: Place) -> str:
+def in_words(place: Place) -> SafeString:
     """Tell of a listing that has not ended."""
     named = f"{place.recorded.seen:,} named so far"
     if place.unread:
         named += f", {place.unread:,} entries that could not be read"
     if place.is_listed:
-        return (
-            f"The {place.kind} listing has come through ({named}) and is not ended: it has left "
-            "out more than JOBS_VANISH_LIMIT allows, or its run was interrupted"
+        return format_html(
+            "The {} listing has come through ({}) and is not ended: it has left out more than "
+            "JOBS_VANISH_LIMIT allows, or its run was interrupted. List it again; or, if so much "
+            "is really gone, {}",
+            place.kind,
+            named,
+            display.as_code(
+                f"manage.py jobs sources finish {shlex.quote(place.source.name)} --force"
+            ),
         )
-    return f"The {place.kind} listing is under way, or was interrupted: {named}"
+    return format_html("The {} listing is under way, or was interrupted: {}", place.kind, named)
 
 
 def _row(row: Listing, now: Any, *, may_look: bool) -> dict[str, Any]:

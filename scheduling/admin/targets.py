@@ -17,7 +17,14 @@ from django.views.decorators.http import require_POST
 
 from scheduling import clock, inventory, ledger, runs
 from scheduling.admin import display, findings, overview
-from scheduling.admin.base import ChangeList, ModelAdmin, NeverCounted, SmallJson, WithPage
+from scheduling.admin.base import (
+    ChangeList,
+    ModelAdmin,
+    NeverCounted,
+    SmallJson,
+    WithPage,
+    may_see_arguments,
+)
 from scheduling.admin.filters import JobFilter, held
 from scheduling.admin.forms import TargetForm
 from scheduling.admin.operations import Operations
@@ -25,18 +32,20 @@ from scheduling.inventory import Standing
 from scheduling.models import Run, State, Target
 from scheduling.runs.scopes import told
 
+HELD = "held"
+
 
 class StandingFilter(admin.SimpleListFilter):
     title = "state"
     parameter_name = "standing"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(each.value, words) for each, words in inventory.IN_WORDS.items()]
+        words = {**inventory.IN_WORDS, Standing.PAUSED: "paused itself"}
+        return [*((each.value, told) for each, told in words.items()), (HELD, "held by any pause")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Target]) -> QuerySet[Target]:
         value = self.value()
-        if value == Standing.PAUSED:
-            # Whatever pauses them.
+        if value == HELD:
             in_use = queryset.filter(retired_at__isnull=True)
             return held(in_use, "", "job__", "job__circuit__", "resource__")
         standing = next((each for each in Standing if each == value), None)
@@ -79,6 +88,11 @@ class TargetAdmin(Operations[Target], NeverCounted, WithPage, SmallJson, ModelAd
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
         return super().get_queryset(request).select_related("job__circuit", "resource", "source")
+
+    def get_fields(self, request: HttpRequest, obj: Target | None = None) -> Any:
+        if self.has_change_permission(request, obj) or may_see_arguments(request):
+            return self.fields
+        return self.fields[:4]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Target | None = None) -> list[str]:
         if obj is None:

@@ -48,9 +48,12 @@ def path_of(name: str) -> Path:
     return folder() / name
 
 
-def part_of(path: Path) -> Path:
-    """Where a file is written until it is whole."""
-    return path.with_name(f".{path.name}.part")
+def part_of(row: ArchiveFile) -> Path:
+    """Where a file is written until it is whole, and what shows until it is recorded whose it is.
+
+    Another database in the same folder may give the same number, but not at the same microsecond.
+    """
+    return path_of(f".{row.name}.{row.began_at.timestamp():.6f}.part")
 
 
 def next_number() -> int:
@@ -90,10 +93,10 @@ class _Hashing:
 class Writer:
     """Writes one file, under another name until it is whole. For the owner's eyes only."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, row: ArchiveFile) -> None:
+        self._part, self._path = part_of(row), path_of(row.name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        self._file = os.fdopen(os.open(part_of(path), flags, mode=0o600), "wb")
+        self._file = os.fdopen(os.open(self._part, flags, mode=0o600), "wb")
         self._hashing = _Hashing(self._file)
         self._gzip = gzip.GzipFile("", "wb", LEVEL, self._hashing, mtime=0)
         self.runs = self._bytes = 0
@@ -113,8 +116,8 @@ class Writer:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        # Never in the place of another: its number is above all that are there.
-        os.rename(part_of(self._path), self._path)
+        # Unlike a rename, this fails if there is such a file: it is another database's.
+        os.link(self._part, self._path)
         sync_folder(self._path.parent)
         found = self._hashing
         return Sealed(runs=self.runs, size=found.size, sha256=found.sum.hexdigest())
@@ -126,17 +129,23 @@ class Writer:
         self._file.close()
 
 
-def discard(name: str) -> None:
-    """Remove what was written under a name that is not recorded as written."""
-    path = path_of(name)
-    for each in (part_of(path), path):
-        each.unlink(missing_ok=True)
+def discard(row: ArchiveFile) -> None:
+    """Remove what was written of a file that is not recorded, and nothing that others wrote."""
+    part, path = part_of(row), path_of(row.name)
+    with suppress(FileNotFoundError):
+        if path.samefile(part):
+            path.unlink()
+    part.unlink(missing_ok=True)
 
 
 def verify(row: ArchiveFile) -> list[Entry]:
-    """Read a file from its beginning to its end and give the runs in it. Raises ArchiveDamaged."""
+    """Read a file from its beginning to its end and give the runs in it.
+
+    Raises ArchiveDamaged, and ArchiveError if the folder itself cannot be used.
+    """
+    path = path_of(row.name)
     try:
-        with open(path_of(row.name), "rb") as file:
+        with open(path, "rb") as file:
             found = sha256()
             while data := file.read(CHUNK):
                 found.update(data)

@@ -43,7 +43,10 @@ GoOn = Callable[[], bool]
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a pass has done. `token`: where it broke off for lack of time; "": it is through."""
+    """What a pass has done. `token`: where the next one goes on; "": with the oldest.
+
+    `is_through`: there was time for all that is old enough.
+    """
 
     deleted: int = 0
     changed: int = 0
@@ -51,6 +54,7 @@ class Report:
     files: list[ArchiveFile] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
     token: str = ""
+    is_through: bool = False
 
     @property
     def archived(self) -> int:
@@ -93,7 +97,7 @@ def prune(
     Begins with what an earlier pass has left undone. It ends early, and at a place from which the
     next one can go on, when `go_on` says no. Raises ArchiveError, also if somebody else is at it.
     """
-    report = Report()
+    report = Report(token=token)
     with _alone() as hold:
 
         def may_go_on() -> bool:
@@ -101,10 +105,10 @@ def prune(
 
         deleter = Deleter(go_on=may_go_on, watch=watch)
         _resume(report, deleter)
-        by_age = _free(aged(rule, token=token), Newest())
-        beyond = _free(surplus(rule), None)
-        for pages in (by_age, beyond):
-            _take_out(pages, rule, report, deleter, may_go_on)
+        _take_out(_free(aged(rule, token=token), Newest()), rule, report, deleter, may_go_on)
+        # Its pages have no token: it is not begun before all that is old has been seen to.
+        if report.is_through and may_go_on():
+            _take_out(_free(surplus(rule), None), rule, report, deleter, may_go_on)
         if rule.before is not None and may_go_on():
             report.others = prune_others(rule.before, go_on=may_go_on)
     return report
@@ -139,9 +143,23 @@ def _resume(report: Report, deleter: Deleter) -> None:
         # The row stays: its name is never given again, and who was writing it sees that it is over.
         _done_with(row)
         if conf.ARCHIVE:
-            files.discard(row.name)
+            files.discard(row)
     for row in ArchiveFile.objects.filter(written_at__isnull=False, deleted_at=None):
-        _delete(row, files.verify(row) if row.name.endswith(SUFFIX) else [], report, deleter)
+        _delete(row, _entries_of(row), report, deleter)
+
+
+def _entries_of(row: ArchiveFile) -> list[Entry]:
+    """Read what is to be deleted back from the file. Raises ArchiveError."""
+    if not row.name.endswith(SUFFIX):
+        return []
+    if not conf.ARCHIVE:
+        raise ArchiveError(
+            f"The file {row.name!r} of the archive is written, its runs are not all deleted yet, "
+            "and JOBS_ARCHIVE is ''. Write the path of its folder there again; or `manage.py jobs "
+            f"archive --forget {row.name}`, and what is left of its runs is deleted without it"
+        )
+    files.part_of(row).unlink(missing_ok=True)
+    return files.verify(row)
 
 
 def _take_out(
@@ -163,7 +181,7 @@ def _write(pages: Iterator[Page], rule: Rule, report: Report, go_on: GoOn) -> Ar
         for page in pages:
             if page.runs and (row is None or writer is None):
                 row = _begin(rule, has_file=True)
-                writer = files.Writer(files.path_of(row.name))
+                writer = files.Writer(row)
             if writer is not None:
                 for line in lines_of(page.runs):
                     writer.add(line)
@@ -171,10 +189,15 @@ def _write(pages: Iterator[Page], rule: Rule, report: Report, go_on: GoOn) -> Ar
             if not go_on() or (writer is not None and writer.is_full):
                 break
         else:
-            report.token = ""
+            report.token, report.is_through = "", True
         if row is None or writer is None:
             return None
         sealed = writer.seal()
+    except FileExistsError as error:
+        raise ArchiveError(
+            f"{error.filename2 or error.filename!r} is there already, and not ours; nothing is "
+            "replaced or deleted. Use one folder for each database: name another in JOBS_ARCHIVE"
+        ) from error
     except OSError as error:
         raise ArchiveError(
             f"The archive cannot be written: {error}; nothing of that file is deleted. Make room "
@@ -204,8 +227,9 @@ def _record(row: ArchiveFile, sealed: files.Sealed) -> ArchiveFile:
     row.written_at = clock.now()
     mine = ArchiveFile.objects.filter(pk=row.pk, written_at=None, deleted_at=None)
     if not mine.update(runs=row.runs, size=row.size, sha256=row.sha256, written_at=row.written_at):
-        files.discard(row.name)
+        files.discard(row)
         raise ArchiveError("Somebody else has gone on with the archive; this file was given up")
+    files.part_of(row).unlink(missing_ok=True)
     logger.info("Wrote %s runs to %s", row.runs, row.name)
     return row
 
@@ -231,7 +255,6 @@ def _delete_unwritten(
     """Delete without an archive."""
     row: ArchiveFile | None = None
     for page in pages:
-        report.token = page.token
         if page.runs:
             # Before anything is deleted: whoever misses a row is told why.
             row = row or _begin(rule, has_file=False)
@@ -240,10 +263,13 @@ def _delete_unwritten(
             report.changed += told.changed
             report.left += told.left
             row.runs += told.runs
+            if told.left and not go_on():
+                break  # the next pass begins with this page
+        report.token = page.token
         if not go_on():
             break
     else:
-        report.token = ""
+        report.token, report.is_through = "", True
     if row is not None:
         _done_with(row)
 

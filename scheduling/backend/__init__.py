@@ -37,8 +37,8 @@ from scheduling.backend.targets import (
     set_targets,
 )
 from scheduling.runs.adding import NewTarget
-from scheduling.runs.one_offs import NewRun
-from scheduling.runs.reported import Reported, RunEnd
+from scheduling.runs.new_run import NewRun
+from scheduling.runs.run_end import Reported, RunEnd
 from scheduling.runs.selecting import Pick
 
 __all__ = [

@@ -13,12 +13,14 @@ from django.db.models.fields.json import KeyTransform
 from scheduling import clock, runs
 from scheduling.backend.filters import ANY, Lane, OneOrMany, among, between, of_lanes, words
 from scheduling.backend.jobs import BY
-from scheduling.backend.pages import ROWS, Page, page
+from scheduling.backend.pages import ROWS, Page, page, require_limit
 from scheduling.errors import InvalidRequest, UnknownRun
 from scheduling.models import Cause, Outcome, Reason, Run, State
 from scheduling.runs import one_offs
-from scheduling.runs.one_offs import NewRun
+from scheduling.runs.new_run import NewRun
 
+# Of each run up to a megabyte: too much for a page of many.
+WRITTEN = ("output", "error")
 ORDERS = {
     **{
         f"{what}_at": f"{what}_at" for what in ("created", "ready", "scheduled", "started", "ended")
@@ -39,21 +41,27 @@ def create_runs(wanted: Iterable[NewRun], *, by: str = BY) -> list[Run]:
 
 
 def get_runs(run_ids: Iterable[UUID | str]) -> list[Run]:
-    """Give runs by id, in that order; unknown ones are left out. The reference: `get_tasks`."""
+    """Give runs by id, in that order; unknown ones are left out. The reference: `get_tasks`.
+
+    What they wrote, `output` and `error`, is read from the database when it is asked for.
+    """
     ids = [as_id(run_id) for run_id in run_ids]
     found: dict[UUID, Run] = {}
     for begin in range(0, len(ids), one_offs.BATCH):
-        found |= Run.objects.in_bulk(ids[begin : begin + one_offs.BATCH])
+        rows = Run.objects.defer(*WRITTEN)
+        found |= rows.in_bulk(ids[begin : begin + one_offs.BATCH])
     return [found[run_id] for run_id in ids if run_id in found]
 
 
-def get_runs_of(target_ids: Iterable[int], *, limit: int | None = None) -> list[Run]:
+def get_runs_of(target_ids: Iterable[int], *, limit: int = ROWS) -> list[Run]:
     """Give the runs of targets, newest first, at most `limit` in all; [] for unknown targets.
 
-    The reference: `get_task_runs`.
+    What they wrote, `output` and `error`, is read from the database when it is asked for. Raises
+    InvalidRequest. The reference: `get_task_runs`.
     """
+    require_limit(limit)
     of_targets = Run.objects.filter(target__in=list(target_ids)).order_by("-created_at", "-pk")
-    return list(of_targets if limit is None else of_targets[:limit])
+    return list(of_targets.defer(*WRITTEN)[:limit])
 
 
 def search_runs(
@@ -69,6 +77,8 @@ def search_runs(
     metadata: Mapping[str, Any] | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
+    scheduled_after: datetime | None = None,
+    scheduled_before: datetime | None = None,
     due_after: datetime | None = None,
     due_before: datetime | None = None,
     ended_after: datetime | None = None,
@@ -80,8 +90,10 @@ def search_runs(
     """Give a page of the runs for which all that is given holds.
 
     `root`: the first run of a chain, which is given as well. `metadata`: these names have these
-    values. Bounds of times are included. Orders: created_at, ready_at, scheduled_at, started_at,
-    ended_at, job, key, priority, id; with a leading - descending; without a value last. Raises
+    values. Times lie in [after, before], both bounds included: `scheduled_...` the fire time that a
+    run is for, `due_...` when it may start. Orders: created_at, ready_at, scheduled_at, started_at,
+    ended_at, job, key, priority, id; with a leading - descending; without a value last. What runs
+    wrote, `output` and `error`, is read from the database when it is asked for. Raises
     InvalidRequest. The reference: `search_tasks` of one-shot tasks.
     """
     asked = among("name", job) & among("key", key) & of_lanes(priority)
@@ -90,11 +102,12 @@ def search_runs(
     asked &= among("cause", words("cause", cause, Cause.values))
     asked &= among("outcome", words("outcome", outcome, ["", *Outcome]))
     asked &= between("created_at", after=created_after, before=created_before)
+    asked &= between("scheduled_at", after=scheduled_after, before=scheduled_before)
     asked &= between("ready_at", after=due_after, before=due_before)
     asked &= between("ended_at", after=ended_after, before=ended_before)
     if root is not None:
         asked &= among("root", root) | among("pk", root)
-    rows = Run.objects.filter(asked)
+    rows = Run.objects.filter(asked).defer(*WRITTEN)
     for name, value in (metadata or {}).items():
         rows = rows.alias(said=_metadata(name)).filter(said=Value(value, JSONField()))
     return page(rows, order=order, orders=ORDERS, limit=limit, after=after)

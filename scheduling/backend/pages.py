@@ -50,8 +50,7 @@ def page(
     field = order.removeprefix("-")
     if field not in orders:
         raise InvalidRequest(f"The order is {order!r}; known are {', '.join(orders)}")
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_ROWS:
-        raise InvalidRequest(f"The limit is {limit!r}; give a number from 1 to {MOST_ROWS}")
+    require_limit(limit)
     descends = order.startswith("-")
     path = orders[field]
     if after is not None:
@@ -63,6 +62,13 @@ def page(
         return Page(rows=found)
     found.pop()
     return Page(rows=found, next=_token(order, _value(found[-1], path), found[-1].pk))
+
+
+def require_limit(limit: int) -> int:
+    """Raises InvalidRequest."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_ROWS:
+        raise InvalidRequest(f"The limit is {limit!r}; give a number from 1 to {MOST_ROWS}")
+    return limit
 
 
 def _ordering(path: str, *, descends: bool) -> OrderBy:

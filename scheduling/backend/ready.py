@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 from scheduling import clock
 from scheduling.backend.filters import Lane, of_lanes
 from scheduling.backend.jobs import jobs_named
-from scheduling.backend.pages import MOST_ROWS
+from scheduling.backend.pages import require_limit
 from scheduling.errors import InvalidRequest
 from scheduling.models import Run
 from scheduling.models.run import OUTSIDE, RunQuerySet
-from scheduling.runs import one_offs
+from scheduling.runs import giving_out
 
 # So long a claimed or a started run is left alone without a sign of life of its executor.
 LEASE = timedelta(minutes=5)
+LONGEST_LEASE = timedelta(days=365)
 
 __all__ = ["LEASE", "OUTSIDE", "claim_ready", "peek_ready"]
 
@@ -43,14 +44,21 @@ def claim_ready(
     again, for the next claim or, unless its job has the queue OUTSIDE, for our workers. Raises
     UnknownJob, InvalidRequest. The reference: `grab_ready_tasks`, `grab_ready_priority_tasks`.
     """
-    if lease <= timedelta(0):
-        raise InvalidRequest(f"The lease is {lease!r}; give a positive timedelta")
+    require_lease(lease)
     now = clock.now()
     rows = _ready(job, limit=limit, lane=lane, at=at or now)
-    return one_offs.take(rows, limit=limit, until=max(at or now, now) + lease)
+    return giving_out.take(rows, limit=limit, until=max(at or now, now) + lease)
+
+
+def require_lease(lease: timedelta) -> timedelta:
+    """Raises InvalidRequest."""
+    if not isinstance(lease, timedelta) or not timedelta(0) < lease <= LONGEST_LEASE:
+        raise InvalidRequest(
+            f"The lease is {lease!r}; give a positive timedelta, {LONGEST_LEASE.days} days at most"
+        )
+    return lease
 
 
 def _ready(job: str, *, limit: int, lane: Lane, at: datetime) -> RunQuerySet:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_ROWS:
-        raise InvalidRequest(f"The limit is {limit!r}; give a number from 1 to {MOST_ROWS}")
-    return one_offs.ready(jobs_named([job])[job], at=at).filter(of_lanes(lane))
+    require_limit(limit)
+    return giving_out.ready(jobs_named([job])[job], at=at).filter(of_lanes(lane))

@@ -11,11 +11,11 @@ from uuid import UUID
 from scheduling import clock
 from scheduling.backend.jobs import BY
 from scheduling.backend.one_off_runs import as_id
-from scheduling.backend.ready import LEASE
+from scheduling.backend.ready import LEASE, require_lease
 from scheduling.models import Outcome, Run
 from scheduling.runs import one_offs, reported
-from scheduling.runs.one_offs import NewRun
-from scheduling.runs.reported import Reported, RunEnd
+from scheduling.runs.new_run import NewRun
+from scheduling.runs.run_end import Reported, RunEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,8 @@ def schedule_run(
     """Queue a run that the caller gives to an executor of its own; beats leave it alone.
 
     One that has the id is given as it is. Not started within the `lease`, it is ready for others.
-    Raises UnknownJob, UnknownTarget, JobRetired. The reference: `schedule_task_run`.
+    Raises UnknownJob, UnknownTarget, JobRetired, InvalidRequest. The reference:
+    `schedule_task_run`.
     """
     row = ScheduledRun(
         job=job,
@@ -75,7 +76,7 @@ def schedule_runs(
         )
         for row in given
     ]
-    return one_offs.create(wanted, by=by, now=clock.now(), reserved=lease)
+    return one_offs.create(wanted, by=by, now=clock.now(), reserved=require_lease(lease))
 
 
 def start_run(
@@ -91,11 +92,16 @@ def start_run(
     None, and nothing has changed: there is no such run, it has ended, another worker has it, or it
     may not start now (it waits for another run or a lock, or was skipped): do not run it. Said
     again by the same `worker`, it is given again. It is believed lost after the `lease`, unless
-    `renew` is called. The reference: `start_task_run`.
+    `renew` is called. Raises InvalidRequest. The reference: `start_task_run`.
     """
     now = clock.now()
     return reported.start(
-        as_id(run_id), worker=worker, metadata=metadata or {}, lease=lease, at=at or now, now=now
+        as_id(run_id),
+        worker=worker,
+        metadata=metadata or {},
+        lease=require_lease(lease),
+        at=at or now,
+        now=now,
     )
 
 
@@ -112,10 +118,11 @@ def renew(
 ) -> set[UUID]:
     """Say that runs go on; give those that are still this worker's. End what is not among them.
 
-    The reference has no such call: what its workers lose stays in flight for ever.
+    Raises InvalidRequest. The reference has no such call: what its workers lose stays in flight for
+    ever.
     """
     ids = [as_id(run_id) for run_id in run_ids]
-    return reported.renew(ids, worker=worker, lease=lease, now=clock.now())
+    return reported.renew(ids, worker=worker, lease=require_lease(lease), now=clock.now())
 
 
 def end_run(
@@ -151,6 +158,7 @@ def end_run(
 
 def end_runs(reports: Iterable[RunEnd]) -> Reported:
     """`end_run` in bulk. What is wrong with one report, or that there is no such run, stops no
-    other: the answer says what became of each. The reference has no such call.
+    other: the answer says what became of each, once; of several reports of a run the first counts
+    that is not refused. The reference has no such call.
     """
     return reported.end(list(reports), now=clock.now())

@@ -16,7 +16,7 @@ from django.utils.duration import duration_iso_string
 from scheduling import runs
 from scheduling.errors import InvalidSpan
 from scheduling.feeds import Feed, Polite
-from scheduling.models import Job, Target
+from scheduling.models import Job
 from scheduling.registry import Declaration
 from scheduling.runs.pausing import look_again
 from scheduling.schedules import Schedule
@@ -142,7 +142,7 @@ def write(
     """
     changed = {field: value for field, value in wanted.items() if getattr(job, field) != value}
     if LOCKING.intersection(changed) and connection.in_atomic_block:
-        runs.lock_targets(Target.objects.filter(job=job, retired_at=None))
+        runs.lock_for_edit(job)
     timing = {f: v for f, v in changed.items() if f in TIMING and f != "runs_left"}
     plain = {f: v for f, v in changed.items() if f not in timing}
     if plain:

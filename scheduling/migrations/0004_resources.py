@@ -67,6 +67,42 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Edit",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("version", models.PositiveIntegerField()),
+                ("at", models.DateTimeField()),
+                ("after", models.DateTimeField(null=True)),
+                ("moved_up_to", models.BigIntegerField(default=0)),
+                ("schedule", models.TextField()),
+                ("clock_change", models.CharField(max_length=10)),
+                ("days", models.TextField(blank=True)),
+                ("timezone", models.CharField(blank=True, max_length=60)),
+                ("starts_at", models.DateTimeField(null=True)),
+                ("ends_at", models.DateTimeField(null=True)),
+                ("retired_at", models.DateTimeField(null=True)),
+                (
+                    "job",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="edits",
+                        to="scheduling.job",
+                    ),
+                ),
+            ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("job", "version"), name="one_edit_each")
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="Feeder",
             fields=[
                 (
@@ -243,6 +279,11 @@ class Migration(migrations.Migration):
             model_name="target",
             name="misses",
             field=models.PositiveIntegerField(db_default=0, default=0, editable=False),
+        ),
+        migrations.AddField(
+            model_name="target",
+            name="schedule_version",
+            field=models.PositiveIntegerField(db_default=1, default=1, editable=False),
         ),
         migrations.AddField(
             model_name="target",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from scheduling.models.feeding import ArchiveFile, CoverageChange, CoverageCount, Feeder
-from scheduling.models.job import FollowUp, FollowUpOn, Job, ScheduleStretch
+from scheduling.models.job import Edit, FollowUp, FollowUpOn, Job, ScheduleStretch
 from scheduling.models.run import Attempt, Cause, Reason, Run, State
 from scheduling.models.scopes import Calendar, Circuit
 from scheduling.models.source import Listing, Source
@@ -30,6 +30,7 @@ __all__ = [
     "CoverageChange",
     "CoverageCount",
     "DeadLetter",
+    "Edit",
     "Event",
     "Feeder",
     "FollowUp",

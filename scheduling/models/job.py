@@ -71,8 +71,8 @@ class Job(Pausable, Told):
     schedule = models.TextField(
         default="manual", help_text="Text form, e.g. every 5m or cron 0 3 * * *"
     )
-    # Counts the edits of the schedule. Cursors need no look at it: whoever sets one holds the
-    # target's lock and reads the schedule then.
+    # Counts the edits of when it fires, its retirements among them. A target whose version is lower
+    # stands by what was before (Edit) and is moved on by the next tick, or by who meets it.
     schedule_version = models.PositiveIntegerField(default=1, editable=False)
     starts_at = models.DateTimeField(null=True, blank=True, help_text="First fire not before")
     ends_at = models.DateTimeField(null=True, blank=True, help_text="No fire after")
@@ -238,6 +238,38 @@ class ScheduleStretch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.target_id}: {self.schedule} from {self.since} to {self.until}"
+
+
+class Edit(models.Model):
+    """An edit of when a job fires that not all of its targets follow yet, and what was before it.
+
+    Of jobs with so many targets that they are moved in batches; gone once all are.
+    """
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="edits", db_index=False)
+    # What the targets have that are still to follow it, or less.
+    version = models.PositiveIntegerField()
+    # What was before answers for the fires up to then; new cursors lie strictly after `after`, or
+    # after that.
+    at = models.DateTimeField()
+    after = models.DateTimeField(null=True)
+    # A hint: targets up to this id have been looked at.
+    moved_up_to = models.BigIntegerField(default=0)
+
+    schedule = models.TextField()
+    clock_change = models.CharField(max_length=10)
+    # Of its calendar, as it was; without a time zone there was none.
+    days = models.TextField(blank=True)
+    timezone = models.CharField(max_length=60, blank=True)
+    starts_at = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField(null=True)
+    retired_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("job", "version"), name="one_edit_each"),)
+
+    def __str__(self) -> str:
+        return f"edit {self.version} of {self.job_id}"
 
 
 class FollowUpOn(models.TextChoices):

@@ -110,6 +110,8 @@ class Target(Pausable):
     parked = models.CharField(max_length=10, choices=Parked.choices, blank=True, editable=False)
     # The cursor it had when it was parked: what was missed since is known on resume.
     parked_cursor = models.DateTimeField(null=True, blank=True, editable=False)
+    # Of its job, when this cursor was set; see `Job.schedule_version`.
+    schedule_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     # Grows by one with every start: the fencing token of the newest attempt.
     token = models.PositiveBigIntegerField(default=0, editable=False)
 

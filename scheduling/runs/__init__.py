@@ -32,10 +32,19 @@ from scheduling.runs.circuits import fail as fail_circuit
 from scheduling.runs.claim import claim, metered
 from scheduling.runs.closing import close_circuit, leave_out, take_in
 from scheduling.runs.coverage import sum_up as sum_up_coverage
+from scheduling.runs.edits import (
+    change_calendar,
+    follow_edits,
+    lock_for_edit,
+    lock_targets,
+    reschedule,
+    retire,
+    revive,
+)
 from scheduling.runs.elsewhere import Observed, observe
 from scheduling.runs.ends import decline, finish, hand_back, lose, refuse
-from scheduling.runs.feeding import Fed, Lengths, feed
 from scheduling.runs.feeding import due_jobs as jobs_to_feed
+from scheduling.runs.feeding import feed
 from scheduling.runs.foreign import (
     begin_foreign,
     end_foreign,
@@ -62,6 +71,7 @@ from scheduling.runs.recounting import recount as recount_coverage
 from scheduling.runs.recover import Recovered, recover
 from scheduling.runs.restored import Known, raise_tokens, refuse_fired, refuse_started
 from scheduling.runs.result import Result
+from scheduling.runs.rounds import Fed, Lengths
 from scheduling.runs.scopes import Scope, installation, pause_of, scopes_of
 from scheduling.runs.seats import capacities, seat_keys
 from scheduling.runs.selecting import Pick, select
@@ -70,13 +80,8 @@ from scheduling.runs.sources import finish_listing, list_now, standing_of
 from scheduling.runs.targets import (
     add_target,
     adopt,
-    change_calendar,
-    lock_targets,
-    reschedule,
     reschedule_target,
-    retire,
     retire_target,
-    revive,
     revive_target,
 )
 from scheduling.runs.vanishing import set_trial
@@ -122,6 +127,7 @@ __all__ = [
     "finish_batch",
     "finish_listing",
     "fire_listeners",
+    "follow_edits",
     "hand_back",
     "hurry",
     "installation",
@@ -129,6 +135,7 @@ __all__ = [
     "jobs_to_feed",
     "leave_out",
     "list_now",
+    "lock_for_edit",
     "lock_targets",
     "locks_held",
     "lose",

@@ -15,10 +15,11 @@ from scheduling.db import short_transaction
 from scheduling.declared_values import LONGEST_KEY
 from scheduling.errors import InvalidRequest, InvalidSchedule, JobRetired
 from scheduling.models import Cause, Job, Resource, Run, ScheduleStretch, Target
-from scheduling.runs import coverage, make, pool
-from scheduling.runs.cursors import first_stretch
-from scheduling.runs.one_offs import as_text
-from scheduling.runs.targets import first_run_of
+from scheduling.runs import bulk, coverage, make, pool
+from scheduling.runs.cursors import CURSOR_FIELDS, first_stretch
+from scheduling.runs.listed import is_picked
+from scheduling.runs.moving import first_run_of
+from scheduling.runs.stored_json import as_text
 from scheduling.schedules import Manual, Schedule, parse, require_supported
 from scheduling.services import ALWAYS
 
@@ -26,6 +27,13 @@ BATCH = 1000
 # Somebody else may make the same at this moment: then theirs is there.
 TRIES = 3
 BY_HAND = str(Manual())
+# In which columns new targets of a job differ
+DIFFERING = (
+    *("key", "resource_id", "source_id", "schedule", "kwargs", "hint_at"),
+    *("paused_at", "paused_by", "pause_reason"),
+    *CURSOR_FIELDS,
+    *pool.POOL_FIELDS,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,42 +151,65 @@ def _resources(keys: Iterable[str]) -> dict[str, Resource]:
 
 
 def insert(job: Job, targets: Sequence[Target], *, now: datetime) -> None:
-    """Insert new targets of a job, in the caller's transaction: as `add_target` does, in bulk."""
+    """Insert new targets of a job, in the caller's transaction: as `add_target` does, in bulk.
+
+    Raises IntegrityError for one that there is.
+    """
+    if not targets:
+        return
     first = first_run_of(job)
     wait_until = first if not isinstance(first, str) and first > now else None
-    stretches, fired = [], []
+    stretches = _begin(targets, job, after=wait_until or now, now=now)
+    bulk.insert(targets, DIFFERING, same={"created_at": now}, returning=("key",))
+    _note_new(targets)
+    for stretch in stretches:
+        # The target has its id only now.
+        stretch.target_id = stretch.target.pk
+    ScheduleStretch.objects.bulk_create(stretches)
+    if first == "now" or wait_until is not None:
+        _run_first(targets, job, at=wait_until or now, now=now)
+    pool.wake_feeders_of(targets)
+    redis.ring_on_commit()
+
+
+def _begin(
+    targets: Iterable[Target], job: Job, *, after: datetime, now: datetime
+) -> list[ScheduleStretch]:
+    """Set on the instances their first cursor after `after`, or their place in the pool; give the
+    stretches of schedules that begin.
+    """
+    stretches = []
     for target in targets:
-        if stretch := first_stretch(target, job, after=wait_until or now, since=now):
+        if stretch := first_stretch(target, job, after=after, since=now):
             stretches.append(stretch)
         pool.place(target, job, now=now)
-        if target.eligible_since is None:
-            fired.append(target)
-    Target.objects.bulk_create(targets)
+    return stretches
+
+
+def _note_new(targets: Iterable[Target]) -> None:
     coverage.note_many(
         coverage.Change(
-            job_id=job.pk,
+            job_id=target.job_id,
             source_id=target.source_id,
             before=None,
             after=coverage.facts_of(target),
         )
         for target in targets
     )
-    for stretch in stretches:
-        # The target has its id only now.
-        stretch.target_id = stretch.target.pk
-    ScheduleStretch.objects.bulk_create(stretches)
-    if first == "now" or wait_until is not None:
-        at = wait_until or now
-        Run.objects.bulk_create(
-            make.queued(
-                target,
-                job,
-                scheduled_at=at,
-                cause=Cause.MANUAL,
-                now=now,
-                ready_at=at,
-                requested_by=make.FIRST_RUN,
-            )
-            for target in fired
+
+
+def _run_first(targets: Iterable[Target], job: Job, *, at: datetime, now: datetime) -> None:
+    """Queue first runs; of what strategies pick, each pick is a run, also the first."""
+    Run.objects.bulk_create(
+        make.queued(
+            target,
+            job,
+            scheduled_at=at,
+            cause=Cause.MANUAL,
+            now=now,
+            ready_at=at,
+            requested_by=make.FIRST_RUN,
         )
-    redis.ring_on_commit()
+        for target in targets
+        if not is_picked(target, job)
+    )

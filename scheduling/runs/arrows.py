@@ -17,6 +17,7 @@ from scheduling.models.run import RunQuerySet
 from scheduling.runs import consequences, log, pool, rearming, seats, tickets, waking
 from scheduling.runs.cursors import CURSOR_FIELDS, job_of, lock_target
 from scheduling.runs.result import Result
+from scheduling.runs.together import Together
 
 # Characters of the output of an attempt that did not end its run: its end.
 ATTEMPT_OUTPUT = 16 * 1024
@@ -114,6 +115,7 @@ def end(
     assert run.target is not None
     assert run.job is not None
     run.target.save(update_fields=fields_after_end(run.job))
+    pool.wake_feeders_of([run.target])
     log.changed(run, str(state.value))
     if ready:
         redis.ring_on_commit()
@@ -133,23 +135,25 @@ def columns_of_end(state: State, *, reason: str, now: datetime) -> dict[str, Any
     }
 
 
-def follow(run: Run, *, given: Result | None, now: datetime, is_alone: bool = False) -> int:
+def follow(
+    run: Run, *, given: Result | None, now: datetime, together: Together | None = None
+) -> int:
     """Do what follows from the end of a run; give how many runs became ready. The columns of its
     target (`fields_after_end`) are set on the instance, for the caller to save.
 
-    `is_alone`: the caller has asked for many at once, and nobody waits for this one, nor has it a
-    seat or a place in a line.
+    `together`: the run, which has no seat, ends with others, for all of which this was asked.
     """
     target, job = run.target, run.job
     assert target is not None
     assert job is not None
-    ready = 0 if is_alone else waking.wake_waiters(run, now=now)
-    fingerprint = given.fingerprint if given is not None else ""
-    ready += consequences.record(run, target, job, now=now, fingerprint=fingerprint)
-    asked = now + given.next_after if given is not None and given.next_after else None
-    rearming.rearm_after_end(target, job, ended=now, not_before=asked)
-    pool.after_result(target, job, now=now, not_before=asked)
-    if is_alone:
+    is_watched = together is None or run.pk in together.watched
+    is_busy = None if together is None else target.pk in together.busy
+    clock = None if together is None else together.clocks.get(job.pk, 0)
+    ready = waking.wake_waiters(run, now=now) if is_watched else 0
+    ready += consequences.record(run, target, job, now=now, given=given, clock=clock)
+    rearming.rearm_after_end(target, job, ended=now, is_busy=is_busy)
+    pool.after_result(target, job, now=now, is_busy=is_busy)
+    if not is_watched:
         return ready
     keep = target.next_fire_at if job.locks_until_next_fire else None
     # Also of a run that was only in line: it may have been the one that was woken.

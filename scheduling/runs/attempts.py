@@ -276,12 +276,16 @@ def postpone(run_id: UUID, attempt: int, *, until: datetime, detail: str, now: d
 
 
 def hurry(run_id: UUID, attempt: int, *, now: datetime) -> bool:
-    """Let a queued run that was postponed come at once. False: it is no longer queued."""
+    """Let a queued run that was postponed come at once. False: it is no longer queued, or was put
+    off until a time that somebody has named.
+    """
     mine = Run.objects.filter(pk=run_id, attempt=attempt, state=State.QUEUED)
-    if mine.filter(publish_at__gt=now).update(publish_at=now, ready_at=now):
+    to_come = mine.filter(publish_at__gt=now)
+    # Only `postpone` says why it has to wait.
+    if to_come.exclude(detail="").update(publish_at=now, ready_at=now):
         redis.ring_on_commit()
         return True
-    return mine.exists()
+    return mine.exclude(publish_at__gt=now).exists()
 
 
 def show_output(

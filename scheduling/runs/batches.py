@@ -20,10 +20,22 @@ from scheduling import redis
 from scheduling.db import short_transaction, skip_locked
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Installation, Job, Run, Seat, State, Target, Ticket
-from scheduling.runs import arrows, attempts, bulk, coverage, ends, log, pings, seats
+from scheduling.runs import (
+    arrows,
+    attempts,
+    bulk,
+    coverage,
+    ends,
+    log,
+    pings,
+    pool,
+    seats,
+    together,
+)
 from scheduling.runs.attempts import Started
 from scheduling.runs.cursors import schedule_of
 from scheduling.runs.result import Result
+from scheduling.runs.together import Together
 
 
 def start_batch(
@@ -130,7 +142,7 @@ def _started(run: Run, now: datetime) -> Started:
 def finish_batch(given: Mapping[UUID, tuple[int, int, Result]], *, now: datetime) -> set[UUID]:
     """Record the ends of running runs: run -> attempt, token, how it succeeded.
 
-    Gives those that are left: of these nothing is written.
+    Gives those that are left, as those with a lock are: of these nothing is written.
     """
     with short_transaction():
         running = Run.objects.running().filter(pk__in=given)
@@ -140,9 +152,11 @@ def finish_batch(given: Mapping[UUID, tuple[int, int, Result]], *, now: datetime
             skip_locked=skip_locked(), no_key=True, of=("self",)
         )
         found = [run for run in held if (run.attempt, run.token) == given[run.pk][:2]]
+        taken = together.seated([run.pk for run in found])
+        # In one order: a result may pause the plain job that it is of.
+        found = sorted((run for run in found if run.pk not in taken), key=_place)
         known = Job.objects.select_related("circuit", "calendar")
         jobs = known.in_bulk({run.job_id for run in found})
-        watched = not_alone([run.pk for run in found])
         moved: dict[str, list[Run]] = defaultdict(list)
         columns: dict[str, dict[str, Any]] = {}
         for run in found:
@@ -154,14 +168,14 @@ def finish_batch(given: Mapping[UUID, tuple[int, int, Result]], *, now: datetime
             moved[alike].append(run)
         for alike, runs in moved.items():
             _move(runs, columns[alike], now)
-        ready = 0
+        ready, asked = 0, Together.of(found)
         with coverage.gathering():
             for run in found:
-                result, is_alone = given[run.pk][2], run.pk not in watched
-                ready += arrows.follow(run, given=result, now=now, is_alone=is_alone)
+                ready += arrows.follow(run, given=given[run.pk][2], now=now, together=asked)
         for job in jobs.values():
             mine = [run.target for run in found if run.job_id == job.pk and run.target is not None]
             bulk.write(mine, arrows.fields_after_end(job))
+            pool.wake_feeders_of(mine)
         for run in found:
             log.changed(run, str(run.state))
         if ready:
@@ -169,13 +183,8 @@ def finish_batch(given: Mapping[UUID, tuple[int, int, Result]], *, now: datetime
     return set(given) - {run.pk for run in found}
 
 
-def not_alone(run_ids: Collection[UUID]) -> set[UUID | None]:
-    """Those that somebody waits for, and those with a seat or a place in a line."""
-    return {
-        *Run.objects.queued().filter(waiting_on__in=run_ids).values_list("waiting_on", flat=True),
-        *Ticket.objects.filter(run__in=run_ids).values_list("run", flat=True),
-        *Seat.objects.filter(run__in=run_ids).values_list("run", flat=True),
-    }
+def _place(run: Run) -> tuple[str, int]:
+    return run.key, run.job_id or 0
 
 
 def _move(runs: Collection[Run], columns: Mapping[str, Any], now: datetime) -> None:

@@ -36,35 +36,48 @@ def insert(
     """
     if not rows:
         return
+    if connection.vendor == "postgresql":
+        _set(rows, same or {})
+        _insert_document(rows, varying, returning=returning, unique=unique, update=update)
+    else:
+        _insert_rows(rows, same or {}, unique=unique, update=update)
+
+
+def _insert_rows(
+    rows: Sequence[M], same: Mapping[str, Any], *, unique: Sequence[str], update: Sequence[str]
+) -> None:
     model = type(rows[0])
-    same = dict(same or {})
-    if connection.vendor != "postgresql":
-        if update:
-            names = {field.attname: field.name for field in model._meta.concrete_fields}
-            model._base_manager.bulk_create(
-                rows,
-                update_conflicts=True,
-                unique_fields=[names[each] for each in unique],
-                update_fields=[names[each] for each in update],
-            )
-        else:
-            model._base_manager.bulk_create(rows)
-        if same:
-            made = model._base_manager.filter(pk__in=[row.pk for row in rows])
-            made.update(**same)
-            _set(rows, same)
-        return
-    fields = {field.attname: field for field in model._meta.concrete_fields}
-    constants: dict[str, Any] = {}
-    for name, field in fields.items():
-        if field.primary_key or name in varying:
-            continue
-        value = same[name] if name in same else getattr(rows[0], name)
-        if not isinstance(value, DatabaseDefault):
-            constants[name] = field.get_db_prep_save(value, connection)
-    _set(rows, same)
-    columns = [fields[name] for name in (*varying, *constants)]
-    quote = connection.ops.quote_name
+    if update:
+        names = {name: field.name for name, field in _fields_of(model).items()}
+        model._base_manager.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=[names[each] for each in unique],
+            update_fields=[names[each] for each in update],
+        )
+    else:
+        model._base_manager.bulk_create(rows)
+    if same:
+        # Afterwards: what fills itself on saving (auto_now) takes no value before.
+        made = model._base_manager.filter(pk__in=[row.pk for row in rows])
+        made.update(**same)
+        _set(rows, same)
+
+
+def _insert_document(
+    rows: Sequence[M],
+    varying: Sequence[str],
+    *,
+    returning: Sequence[str],
+    unique: Sequence[str],
+    update: Sequence[str],
+) -> None:
+    fields = _fields_of(type(rows[0]))
+    constants = _constants(rows[0], except_for=varying)
+    columns = ", ".join(_column(fields[name]) for name in (*varying, *constants))
+    values = [f"v.{name}" for name in varying]
+    # With their types: a bare NULL would be a text.
+    values += [f"%s::{_type_of(fields[name])}" for name in constants]
     conflict = ""
     if update:
         wanted = ", ".join(
@@ -73,12 +86,8 @@ def insert(
         keys = ", ".join(_column(fields[name]) for name in unique)
         conflict = f"ON CONFLICT ({keys}) DO UPDATE SET {wanted}"
     found = ", ".join(_column(fields[name]) for name in (*returning, "id"))
-    values = [f"v.{name}" for name in varying]
-    # With their types: a bare NULL would be a text.
-    values += [f"%s::{_type_of(fields[name])}" for name in constants]
     sql = (
-        f"INSERT INTO {quote(model._meta.db_table)} "
-        f"({', '.join(_column(field) for field in columns)}) "
+        f"INSERT INTO {_table_of(type(rows[0]))} ({columns}) "
         f"SELECT {', '.join(values)} FROM {_recordset([fields[name] for name in varying])} "
         f"{conflict} {f'RETURNING {found}' if returning else ''}"
     )
@@ -90,29 +99,56 @@ def insert(
                 each.pk = ids[tuple(getattr(each, name) for name in returning)]
 
 
+def _constants(row: Model, *, except_for: Sequence[str]) -> dict[str, Any]:
+    """The values of the columns in which rows do not differ, as the database takes them; without
+    those that it fills by itself.
+    """
+    return {
+        name: field.get_db_prep_save(value, connection)
+        for name, field in _fields_of(type(row)).items()
+        if not field.primary_key and name not in except_for
+        if not isinstance(value := getattr(row, name), DatabaseDefault)
+    }
+
+
 def write(rows: Sequence[M], columns: Sequence[str]) -> None:
     """Write these columns (as attributes) of rows that there are, and that are locked."""
     if not rows:
         return
+    if connection.vendor == "postgresql":
+        _write_document(rows, columns)
+    else:
+        _write_rows(rows, columns)
+
+
+def _write_rows(rows: Sequence[Model], columns: Sequence[str]) -> None:
+    """`bulk_update` has a CASE for each column: fifty times as slow."""
     model = type(rows[0])
-    fields = {field.attname: field for field in model._meta.concrete_fields}
-    names = ("id", *columns)
-    quote = connection.ops.quote_name
-    table = quote(model._meta.db_table)
-    if connection.vendor != "postgresql":
-        # `bulk_update` has a CASE for each column: fifty times as slow.
-        wanted = ", ".join(f"{_column(fields[name])} = %s" for name in columns)
-        values = [_prepared(row, [fields[name] for name in (*columns, "id")]) for row in rows]
-        with connection.cursor() as cursor:
-            cursor.executemany(f"UPDATE {table} SET {wanted} WHERE {quote('id')} = %s", values)
-        return
+    fields = _fields_of(model)
+    wanted = ", ".join(f"{_column(fields[name])} = %s" for name in columns)
+    values = [_prepared(row, [fields[name] for name in (*columns, "id")]) for row in rows]
+    with connection.cursor() as cursor:
+        cursor.executemany(f"UPDATE {_table_of(model)} SET {wanted} WHERE id = %s", values)
+
+
+def _write_document(rows: Sequence[Model], columns: Sequence[str]) -> None:
+    model = type(rows[0])
+    fields, names, table = _fields_of(model), ("id", *columns), _table_of(model)
     wanted = ", ".join(f"{_column(fields[name])} = v.{name}" for name in columns)
     sql = (
         f"UPDATE {table} SET {wanted} FROM {_recordset([fields[name] for name in names])} "
-        f"WHERE {table}.{quote('id')} = v.id"
+        f"WHERE {table}.id = v.id"
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [_document(rows, fields, names)])
+
+
+def _fields_of(model: type[Model]) -> dict[str, Field[Any, Any]]:
+    return {field.attname: field for field in model._meta.concrete_fields}
+
+
+def _table_of(model: type[Model]) -> str:
+    return connection.ops.quote_name(model._meta.db_table)
 
 
 def _prepared(row: Model, fields: Sequence[Field[Any, Any]]) -> list[Any]:

@@ -12,7 +12,7 @@ from scheduling.db import short_transaction, skip_locked
 from scheduling.models import Installation, Job, Notification, Parked, Run, Target
 from scheduling.models.system import Event
 from scheduling.policies import CatchUp, Overlap
-from scheduling.runs import circuits, make
+from scheduling.runs import circuits, edits, make
 from scheduling.runs.cursors import park, schedule_of
 from scheduling.runs.scopes import scopes_of
 from scheduling.runs.settle import Claim, open_runs_of, plan_for, settle, write
@@ -47,6 +47,10 @@ def claim(
         # Two beats with different targets of one job must not both spend its last run.
         counted = known.filter(pk__in=jobs, runs_left__isnull=False).order_by("pk")
         jobs |= {job.pk: job for job in counted.select_for_update(no_key=True, of=("self",))}
+        result.targets = len(targets)
+        # Who has an edit yet to follow is claimed by what he follows then, by the next claim.
+        moved = edits.bring_up(targets, now=now, jobs=jobs)
+        targets = [target for target in targets if target.pk not in moved]
         # Without a row nothing has ever been paused; asked once, not for each target.
         everything = Installation.objects.filter(pk=1).first() or Installation(pk=1)
         open_runs = open_runs_of(target.pk for target in targets)
@@ -64,7 +68,6 @@ def claim(
             )
             if budget is not None:
                 budget = max(0, budget - taken)
-        result.targets = len(targets)
         for run in result.runs:
             if run.waiting_on is None:
                 run.publish_at = now + make.CLAIMER_GOES_FIRST

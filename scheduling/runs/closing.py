@@ -12,9 +12,10 @@ from scheduling.conf import conf
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Cause, Circuit, Event, Job, Parked, Reason, Run, Target
-from scheduling.runs import circuits, ends, log
+from scheduling.runs import circuits, edits, ends, log
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
+    earliest,
     first_fire,
     job_of,
     lock_counted_jobs,
@@ -143,6 +144,7 @@ def rearm(target_ids: Iterable[int], *, held: str, now: datetime) -> int:
         with short_transaction():
             targets = [lock_target(target_id) for target_id in ids[begin : begin + REARM_BATCH]]
             lock_counted_jobs(targets)
+            edits.bring_up(targets, now=now)
             for target in targets:
                 armed += _rearm(target, job_of(target), held=held, now=now)
     return armed
@@ -174,7 +176,7 @@ def _go_on(target: Target, job: Job, *, held: str, now: datetime) -> None:
         if Run.objects.open().filter(target=target).exists():
             park(target, Parked.OPEN)
         else:
-            set_cursor(target, within_life(job, now))
+            set_cursor(target, within_life(job, max(now, earliest(target, job) or now)))
         return
     set_cursor(target, cursor or first_fire(schedule, job, after=now, name=target.name))
     if cursor is not None and cursor <= now:

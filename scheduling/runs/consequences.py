@@ -17,6 +17,7 @@ from scheduling.runs import (
     telling,
 )
 from scheduling.runs.joins import BY_WILL
+from scheduling.runs.result import Result
 
 TARGET_FIELDS = (
     "last_scheduled_at",
@@ -34,23 +35,34 @@ IN_VAIN = (Reason.PAUSED, Reason.CIRCUIT)
 PAUSE_FIELDS = ("paused_at", "paused_by", "pause_reason", "paused_until")
 
 
-def record(run: Run, target: Target, job: Job, *, now: datetime, fingerprint: str = "") -> int:
+def record(
+    run: Run,
+    target: Target,
+    job: Job,
+    *,
+    now: datetime,
+    given: Result | None = None,
+    clock: int | None = None,
+) -> int:
     """Write what follows from the end of `run`; give how many runs became ready.
 
-    `fingerprint`: of what it has found. The target's columns (TARGET_FIELDS) are set on the
-    instance, for the caller to save.
+    `given`: what its body gave back; `clock`: the virtual one of its job, if that is known. The
+    target's columns (TARGET_FIELDS) are set on the instance, for the caller to save.
     """
     restarts.count(run, target, job)
+    # Newer than the pick: nothing is in flight any more, whatever the end was.
+    ended_at = now if job.feed is None else observing.after_pick(target, now)
     if run.state == State.SKIPPED:
-        target.last_skipped_at = now
+        target.last_skipped_at = ended_at
         if run.strategy and run.reason in IN_VAIN:
-            # Nothing is in flight: the next pick comes as if this one had not been.
+            # The next pick comes as if this one had not been.
             target.last_scheduled_at = target.last_started_at
         late_fires.given_up(run, target, job, now=now)
         pings.of_nothing(run)
         return follow_ups.insert(run, target, job, now)
-    target.last_ended_at = now
+    target.last_ended_at = ended_at
     if run.state == State.FAILED and run.reason in BY_WILL:
+        _ask(target, given, now)
         pings.of_nothing(run)
         return follow_ups.insert(run, target, job, now)
     pings.of_end(run, job, now=now)
@@ -62,9 +74,10 @@ def record(run: Run, target: Target, job: Job, *, now: datetime, fingerprint: st
     # Old days that are run again say nothing about today.
     if run.cause == Cause.BACKFILL:
         target.last_state, target.last_outcome = run.state, run.outcome
+        _ask(target, given, now)
     else:
         before = coverage.facts_of(target)
-        observing.of_run(run, target, job, fingerprint=fingerprint, now=now)
+        observing.of_run(run, target, job, given=given, now=now, clock=clock)
         coverage.note(job.pk, target.source_id, before, coverage.facts_of(target))
         is_paused = observing.has_run_out(target, job) and _pause(target, job, now)
         if is_paused and telling.tells_of_each(job):
@@ -84,6 +97,12 @@ def _pause(target: Target, job: Job, now: datetime) -> bool:
     is_paused = scopes.hold(target, by=observing.BY, reason=why, now=now)
     target.refresh_from_db(fields=PAUSE_FIELDS)
     return is_paused
+
+
+def _ask(target: Target, given: Result | None, now: datetime) -> None:
+    """Let a run that says nothing else about today ask for its target to be left alone."""
+    if given is not None and given.next_after is not None:
+        target.not_before = max(target.not_before or now, now + given.next_after)
 
 
 def _count(run: Run, target: Target, now: datetime) -> None:

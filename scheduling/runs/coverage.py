@@ -157,7 +157,8 @@ def _add(changes: Iterable[CoverageChange]) -> None:
     for change in changes:
         sums[change.job_id, change.source, change.measure] += change.delta
     # The changes of a job may outlive it.
-    jobs = set(Job.objects.filter(pk__in={job_id for job_id, _, _ in sums}).values_list(flat=True))
+    known = Job.objects.filter(pk__in={job_id for job_id, _, _ in sums})
+    jobs = set(known.values_list("pk", flat=True))
     # In one order, so that two beats wait for each other and not for ever.
     for (job_id, source, measure), delta in sorted(sums.items()):
         if job_id in jobs and delta:

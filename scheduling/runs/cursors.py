@@ -11,9 +11,10 @@ from scheduling.calendars import DaysOff, without
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Parked, ScheduleStretch, Target
 from scheduling.schedules import Schedule, parse
+from scheduling.services import is_service
 from scheduling.zones import read_clock_change
 
-CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor")
+CURSOR_FIELDS = ("next_fire_at", "parked", "parked_cursor", "schedule_version")
 
 
 def schedule_of(target: Target, job: Job) -> Schedule:
@@ -101,8 +102,18 @@ def within_life(job: Job, moment: datetime | None) -> datetime | None:
     return moment
 
 
-def first_fire(schedule: Schedule, job: Job, *, after: datetime, name: str) -> datetime | None:
-    """The first fire strictly after `after`, not before the job's start."""
+def first_fire(
+    schedule: Schedule,
+    job: Job,
+    *,
+    after: datetime,
+    name: str,
+    not_before: datetime | None = None,
+) -> datetime | None:
+    """The first fire strictly after `after`, not before the job's start.
+
+    `not_before`: what the newest result has asked for (`earliest`); it moves no fixed time.
+    """
     since = after
     if job.starts_at is not None and job.starts_at > after:
         # a fire exactly at the start counts
@@ -110,7 +121,14 @@ def first_fire(schedule: Schedule, job: Job, *, after: datetime, name: str) -> d
     fire = schedule.next(since, name=name)
     if fire is None and not job.is_picked:
         fire = schedule.after_end(max(after, job.starts_at or after))
+        if fire is not None and not_before is not None:
+            fire = max(fire, not_before)
     return within_life(job, fire)
+
+
+def earliest(target: Target, job: Job) -> datetime | None:
+    """Until when the newest result of a target has asked to be left alone; no service can."""
+    return None if is_service(job, target) else target.not_before
 
 
 def set_cursor(target: Target, fire: datetime | None) -> None:
@@ -140,13 +158,17 @@ def first_stretch(
 ) -> ScheduleStretch | None:
     """Set the first cursor after `after` on the instance; give the stretch to insert, if any."""
     target.job = job
+    target.schedule_version = job.schedule_version
     try:
         schedule = schedule_of(target, job)
     except InvalidSchedule:
         park(target, Parked.ERROR)
         target.parked_cursor = after
         return None
-    set_cursor(target, first_fire(schedule, job, after=after, name=target.name))
+    set_cursor(
+        target,
+        first_fire(schedule, job, after=after, name=target.name, not_before=earliest(target, job)),
+    )
     if not schedule.is_anchored:
         return None
     return ScheduleStretch(

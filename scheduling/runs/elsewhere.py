@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 from scheduling.cadence import Observation
 from scheduling.conf import conf
 from scheduling.db import short_transaction
-from scheduling.models import Event, Job, Notification, Run, Target
+from scheduling.errors import InvalidSchedule
+from scheduling.models import Event, Job, Notification, Target
 from scheduling.runs import bulk, coverage, log, observing, pool, scopes
 from scheduling.runs.coverage import Change
-from scheduling.runs.cursors import CURSOR_FIELDS, schedule_of, set_cursor, within_life
+from scheduling.runs.cursors import (
+    CURSOR_FIELDS,
+    earliest,
+    schedule_of,
+    set_cursor,
+    within_life,
+)
+from scheduling.runs.together import busy_among
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +77,7 @@ def _observe(job: Job, batch: Sequence[Result], *, now: datetime) -> Observed:
         stored = Job.objects.select_related("calendar").get(pk=job.pk)
         clock = observing.clock_of(stored)
         before = {key: coverage.facts_of(target) for key, target in targets.items()}
-        waits: dict[str, datetime] = {}
+        newest: dict[str, Target] = {}
         changed: dict[str, Target] = {}
         for key, observation in batch:
             target = targets.get(key)
@@ -83,9 +91,9 @@ def _observe(job: Job, batch: Sequence[Result], *, now: datetime) -> Observed:
                 folded += 1
                 changed[key] = target
                 if observation.at == target.observed_at:
-                    waits[key] = observation.at + (observation.retry_after or timedelta())
+                    newest[key] = target
         paused = [each for each in changed.values() if _pause(each, stored, now)]
-        _place([(targets[key], not_before) for key, not_before in waits.items()], stored, now=now)
+        _place(list(newest.values()), stored, now=now)
         bulk.write(list(changed.values()), FIELDS)
         coverage.note_many(
             Change(
@@ -135,22 +143,34 @@ def _pause(target: Target, job: Job, now: datetime) -> bool:
     return True
 
 
-def _place(newest: Sequence[tuple[Target, datetime]], job: Job, *, now: datetime) -> None:
-    """Set on the instances with a newer result when they are looked at again, not before a time."""
-    busy: set[int | None] = set()
-    if job.feed is not None:
-        open_runs = Run.objects.open().filter(target__in=[target.pk for target, _ in newest])
-        busy = set(open_runs.values_list("target_id", flat=True))
-    for target, not_before in newest:
+def _place(newest: Sequence[Target], job: Job, *, now: datetime) -> None:
+    """Set on the instances with a newer result when they are looked at again."""
+    busy = busy_among(newest) if job.feed is not None else set()
+    for target in newest:
         if job.feed is not None:
             since = target.eligible_since
-            is_busy = target.pk in busy
-            pool.place(target, job, now=now, not_before=not_before, is_busy=is_busy)
+            pool.place(target, job, now=now, is_busy=target.pk in busy)
             if since is not None and target.eligible_since is not None:
                 target.eligible_since = since
-        if target.next_fire_at is not None and observing.adaptive_of(target, job) is not None:
-            following = schedule_of(target, job).after_end(target.observed_at or now)
-            set_cursor(target, within_life(job, following and max(following, not_before)))
+        if target.next_fire_at is not None:
+            _move_cursor(target, job, now)
+
+
+def _move_cursor(target: Target, job: Job, now: datetime) -> None:
+    """A result moves the cursor of a schedule that adapts to it; that of another pause between runs
+    only as far as it asks to be left alone; fixed times never.
+    """
+    try:
+        schedule = schedule_of(target, job)
+    except InvalidSchedule:
+        return
+    if schedule.is_anchored:
+        return
+    is_adaptive = observing.adaptive_of(target, job) is not None
+    following = schedule.after_end(target.observed_at or now) if is_adaptive else None
+    following = following or target.next_fire_at
+    not_before = earliest(target, job)
+    set_cursor(target, within_life(job, max(filter(None, (following, not_before)), default=None)))
 
 
 def _tell(paused: Sequence[Target], job: Job, now: datetime) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from scheduling.cadence import staleness_of
 from scheduling.errors import InvalidSchedule
 from scheduling.measures import Facts
 from scheduling.models import Job, Listing, Parked, Run, Source, Target
-from scheduling.runs import bulk, coverage, pool
+from scheduling.runs import bulk, coverage, observing, pool
 from scheduling.runs.cursors import schedule_of
 
 ON_TRIAL = "trial"
 NOT_ENABLED = "its listing is not enabled"
-BEATKEEPER = "Beatkeeper"
 SOURCE = "source "
 # Of each target: what is compared, and written where it differs.
 COLUMNS = (
@@ -31,6 +31,17 @@ def by_source(source: Source) -> str:
     return f"{SOURCE}{source.name}"[:150]
 
 
+def listings_of(resources: Mapping[int, str]) -> dict[str, list[Listing]]:
+    """The listings of resources (id -> key), by key.
+
+    A target is known by its key: its resource may be another one, which its runs hold.
+    """
+    listings: dict[str, list[Listing]] = {key: [] for key in resources.values()}
+    for row in Listing.objects.filter(resource__in=resources):
+        listings[resources[row.resource_id]].append(row)
+    return listings
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listers:
     """The sources that list something, and the ids of their jobs."""
@@ -39,8 +50,9 @@ class Listers:
     jobs_of: Mapping[int, Collection[int]]
 
     @classmethod
-    def read(cls, ids: Iterable[int]) -> Listers:
-        sources = Source.objects.defer("state").in_bulk(set(ids))
+    def of(cls, listings: Mapping[str, Iterable[Listing]]) -> Listers:
+        ids = {row.source_id for rows in listings.values() for row in rows}
+        sources = Source.objects.defer("state").in_bulk(ids)
         jobs_of: dict[int, set[int]] = {pk: set() for pk in sources}
         pairs = Source.jobs.through.objects.filter(source__in=sources)
         for source_id, job_id in pairs.values_list("source_id", "job_id"):
@@ -56,20 +68,21 @@ class Listers:
         ]
         return sorted(standing, key=lambda each: (each.first_seen_at, each.source_id))
 
-    def hold(self, live: Iterable[Listing], owner: Listing) -> tuple[str, str] | None:
-        """By whom and why a target is to be paused; None: it is not."""
+    def describe(self, target: Target, live: Sequence[Listing]) -> None:
+        """Set on the instance what its listings say: whose it is, its parameters and its hint."""
+        owner = next((each for each in live if each.source_id == target.source_id), live[0])
+        target.source, target.kwargs = self.sources[owner.source_id], owner.kwargs
+        hints = [each.hint_at for each in live if each.hint_at is not None]
+        target.hint_at = max(hints, default=None)
+        target.staleness = staleness_of(target.hint_at, target.found_at)
+
+    def hold(self, target: Target, live: Iterable[Listing]) -> tuple[str, str] | None:
+        """By whom and why a described target is to be paused; None: it is not."""
         for each in live:
             if not each.is_enabled:
                 return by_source(self.sources[each.source_id]), NOT_ENABLED
-        source = self.sources[owner.source_id]
-        return (by_source(source), ON_TRIAL) if source.is_trial else None
-
-
-def staleness_of(hint_at: datetime | None, found_at: datetime | None) -> timedelta | None:
-    """How much is known to be out of date; None: nothing."""
-    if hint_at is None or found_at is None or hint_at <= found_at:
-        return None
-    return hint_at - found_at
+        assert target.source is not None
+        return (by_source(target.source), ON_TRIAL) if target.source.is_trial else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,6 +98,14 @@ class Settled:
     to_resume: list[int] = field(default_factory=list)
     to_revive: list[int] = field(default_factory=list)
 
+    def note(self, target: Target, columns: Mapping[str, Any], facts: Facts | None) -> None:
+        """Keep what differs from what it was before."""
+        differing = {name for name, value in columns.items() if getattr(target, name) != value}
+        if differing:
+            self.changed.append(target)
+            self.columns |= differing
+            self.changes += _changes_of(target, columns["source_id"], facts)
+
     def write(self) -> None:
         """The targets are locked."""
         if self.changed:
@@ -94,68 +115,75 @@ class Settled:
 
 def settle(
     targets: Sequence[Target],
-    listings: Mapping[int, Collection[Listing]],
+    listings: Mapping[str, Collection[Listing]],
     listers: Listers,
     jobs: Mapping[int, Job],
     *,
     now: datetime,
     named: bool = False,
-    went: Mapping[int, Collection[datetime]] | None = None,
+    went: Mapping[str, Collection[datetime]] | None = None,
 ) -> Settled:
-    """Set on locked targets what the listings of their resources (by id) say; write nothing.
+    """Set on locked targets what the listings of their keys say; write nothing.
 
     `named`: a source names them now, which gives new chances to those that pause themselves after
-    failures, and brings back those retired at a time of `went`: when a listing of the resource
-    went.
+    failures, and brings back those retired at a time of `went`: when a listing of the key went.
     """
     settled = Settled()
+    before = {target.pk: (_columns_of(target), coverage.facts_of(target)) for target in targets}
     to_place: list[Target] = []
-    before = {target.pk: _columns_of(target) for target in targets}
-    facts = {target.pk: coverage.facts_of(target) for target in targets}
     for target in targets:
-        resource_id = target.resource_id or 0
-        live = listers.live(listings.get(resource_id, ()), target.job_id)
+        live = listers.live(listings.get(target.key, ()), target.job_id)
         if not live:
             continue
-        owner = next((each for each in live if each.source_id == target.source_id), live[0])
-        target.source_id, target.kwargs = owner.source_id, owner.kwargs
-        hints = [each.hint_at for each in live if each.hint_at is not None]
-        target.hint_at = max(hints, default=None)
-        target.staleness = staleness_of(target.hint_at, target.found_at)
-        job = jobs[target.job_id]
-        picked = is_picked(target, job)
-        if named and target.retired_at in ((went or {}).get(resource_id) or ()):
-            settled.resumed += 1
-            if picked:
-                target.retired_at, target.parked = None, ""
-                to_place.append(target)
-            else:
-                settled.to_revive.append(target.pk)
-        held = listers.hold(live, owner)
+        listers.describe(target, live)
+        picked = is_picked(target, jobs[target.job_id])
+        is_back = named and target.retired_at in (went or {}).get(target.key, ())
+        if is_back:
+            _bring_back(target, settled, picked=picked)
+        held = listers.hold(target, live)
+        is_free = held is None and _is_ours(target, named=named)
         if held is not None and target.paused_at is None:
-            target.paused_at, (target.paused_by, target.pause_reason) = now, held
-            target.paused_until = target.eligible_at = target.eligible_since = None
-        elif held is None and _is_ours(target, named=named):
-            settled.resumed += 1
-            if target.paused_by == BEATKEEPER:
-                target.misses = target.streak = target.failures_in_a_row = 0
-            if picked:
-                target.paused_at = target.paused_until = None
-                target.paused_by = target.pause_reason = ""
-                target.parked = "" if target.parked == Parked.PAUSED else target.parked
-                to_place.append(target)
-            else:
-                settled.to_resume.append(target.pk)
+            _pause(target, *held, now=now)
+        elif is_free:
+            _let_go_on(target, settled, picked=picked)
+        if picked and (is_back or is_free):
+            to_place.append(target)
     _place(to_place, jobs, now=now)
     for target in targets:
-        differing = {
-            name for name, value in before[target.pk].items() if getattr(target, name) != value
-        }
-        if differing:
-            settled.changed.append(target)
-            settled.columns |= differing
-            settled.changes += _noted(target, before[target.pk]["source_id"], facts[target.pk])
+        settled.note(target, *before[target.pk])
     return settled
+
+
+def _bring_back(target: Target, settled: Settled, *, picked: bool) -> None:
+    settled.resumed += 1
+    if picked:
+        target.retired_at, target.parked = None, ""
+    else:
+        settled.to_revive.append(target.pk)
+
+
+def _pause(target: Target, by: str, why: str, *, now: datetime) -> None:
+    target.paused_at, target.paused_by, target.pause_reason = now, by, why
+    target.paused_until = target.eligible_at = target.eligible_since = None
+
+
+def _is_ours(target: Target, *, named: bool) -> bool:
+    """Whether listings may end the pause of a target: one of theirs, or for failures."""
+    if target.paused_at is None:
+        return False
+    return target.paused_by.startswith(SOURCE) or (named and target.paused_by == observing.BY)
+
+
+def _let_go_on(target: Target, settled: Settled, *, picked: bool) -> None:
+    settled.resumed += 1
+    if target.paused_by == observing.BY:
+        observing.new_chances(target)
+    if picked:
+        target.paused_at = target.paused_until = None
+        target.paused_by = target.pause_reason = ""
+        target.parked = "" if target.parked == Parked.PAUSED else target.parked
+    else:
+        settled.to_resume.append(target.pk)
 
 
 def is_picked(target: Target, job: Job) -> bool:
@@ -164,13 +192,6 @@ def is_picked(target: Target, job: Job) -> bool:
         return job.is_picked and not schedule_of(target, job).is_anchored
     except InvalidSchedule:
         return False
-
-
-def _is_ours(target: Target, *, named: bool) -> bool:
-    """Whether listings may end the pause of a target: one of theirs, or for failures."""
-    if target.paused_at is None:
-        return False
-    return target.paused_by.startswith(SOURCE) or (named and target.paused_by == BEATKEEPER)
 
 
 def _place(targets: list[Target], jobs: Mapping[int, Job], *, now: datetime) -> None:
@@ -185,7 +206,9 @@ def _columns_of(target: Target) -> dict[str, Any]:
     return {name: getattr(target, name) for name in COLUMNS}
 
 
-def _noted(target: Target, source_id: int | None, before: Facts | None) -> list[coverage.Change]:
+def _changes_of(
+    target: Target, source_id: int | None, before: Facts | None
+) -> list[coverage.Change]:
     after = coverage.facts_of(target)
 
     def change(of: int | None, was: Any, now_is: Any) -> coverage.Change:

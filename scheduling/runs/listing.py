@@ -223,7 +223,7 @@ def record_page(
         unread=place.unread + len(unread),
         told=place.told + told[:room],
     )
-    parts: list[Sequence[Named]] = list(batches(items)) or [[]]
+    parts: list[Sequence[Named]] = list(batches(place.source, items)) or [[]]
     for part in parts:
         is_last = part is parts[-1]
         place = _record_part(of_page if is_last else place, place, part, now=now)
@@ -239,7 +239,7 @@ def _record_part(goal: Place, place: Place, items: Sequence[Named], *, now: date
         goal_now = replace(goal, version=place.version, recorded=total, attempts=0)
         after = _saved(goal_now, now=now)
 
-    record_batch(place.source, items, number=place.number, now=now, advance=advance)
+    record_batch(place.source, items, now=now, advance=advance)
     return after
 
 

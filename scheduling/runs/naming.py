@@ -6,28 +6,28 @@ inserted by key.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 
-from scheduling import redis
 from scheduling.conf import conf
 from scheduling.db import short_transaction
-from scheduling.models import Cause, Job, Listing, Resource, Run, ScheduleStretch, Source, Target
-from scheduling.runs import bulk, coverage, listed, make, pool
-from scheduling.runs.cursors import first_stretch
+from scheduling.models import Job, Listing, Resource, Source, Target
+from scheduling.runs import adding, bulk, listed, pool
 from scheduling.runs.pausing import resume
-from scheduling.runs.targets import first_run_of, revive_target
+from scheduling.runs.targets import revive_target
 
 if TYPE_CHECKING:
     from scheduling.sources.values import Named
 
 # Somebody else may name the same for the first time, at this moment: then theirs is there.
 TRIES = 3
+# Targets with fire times, each of which takes some queries, in one transaction
+AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +56,42 @@ def record(source: Source, items: Iterable[Named], *, now: datetime) -> Recorded
     Of a key that comes twice in a batch the last counts. Nothing is said of what is not named.
     """
     total = Recorded()
-    for batch in batches(list(items)):
-        total += record_batch(source, batch, number=source.listings, now=now)
+    for batch in batches(source, list(items)):
+        total += record_batch(source, batch, now=now)
     return total
 
 
-def batches(items: Sequence[Named]) -> Iterable[Sequence[Named]]:
-    """Of JOBS_LIST_BATCH each."""
+def batches(source: Source, items: Sequence[Named]) -> Iterator[Sequence[Named]]:
+    """What is written in one transaction each: JOBS_LIST_BATCH, or a few where targets with fire
+    times are put back. Whoever dies in between has written whole batches; the next time that all
+    is named, the others are.
+    """
     for begin in range(0, len(items), conf.LIST_BATCH):
-        yield items[begin : begin + conf.LIST_BATCH]
+        batch = items[begin : begin + conf.LIST_BATCH]
+        size = AT_ONCE if _fires_again(source, batch) else len(batch)
+        for first in range(0, len(batch), size):
+            yield batch[first : first + size]
+
+
+def _fires_again(source: Source, items: Iterable[Named]) -> bool:
+    """Whether being named puts targets with fire times back."""
+    listed_then = Listing.objects.filter(
+        resource__key=OuterRef("key"), gone_at=OuterRef("retired_at")
+    )
+    coming_back = Target.objects.filter(
+        Exists(listed_then),
+        job__in=source.jobs.filter(retired_at=None),
+        key__in=[item.key for item in items],
+        retired_at__isnull=False,
+    )
+    jobs = {job.pk: job for job in source.jobs.select_related("calendar")}
+    return any(not listed.is_picked(target, jobs[target.job_id]) for target in coming_back)
 
 
 def record_batch(
     source: Source,
     items: Iterable[Named],
     *,
-    number: int,
     now: datetime,
     advance: Callable[[Recorded], None] = lambda recorded: None,
 ) -> Recorded:
@@ -80,7 +100,7 @@ def record_batch(
     for left in reversed(range(TRIES)):
         try:
             with short_transaction():
-                recorded, settled = _record(source, wanted, number=number, now=now)
+                recorded, settled = _record(source, wanted, now=now)
                 for target in Target.objects.filter(pk__in=settled.to_revive).order_by("pk"):
                     revive_target(target, now=now)
                 advance(recorded)
@@ -90,8 +110,10 @@ def record_batch(
                 raise
     resume_all(settled, by=listed.by_source(source), now=now)
     if recorded.created or recorded.changed or recorded.resumed:
-        # A feeder that had nothing to pick is not to sleep on.
-        pool.wake_feeders(source.jobs.values_list("pk", flat=True))
+        # A feeder that had nothing to pick is not to sleep on. Afterwards: one that is at work
+        # holds its row, and wants our targets.
+        ids = source.jobs.values_list("pk", flat=True)
+        transaction.on_commit(lambda: pool.wake_feeders(ids))
     return recorded
 
 
@@ -102,7 +124,7 @@ def resume_all(settled: listed.Settled, *, by: str, now: datetime) -> None:
 
 
 def _record(
-    source: Source, wanted: Mapping[str, Named], *, number: int, now: datetime
+    source: Source, wanted: Mapping[str, Named], *, now: datetime
 ) -> tuple[Recorded, listed.Settled]:
     jobs = {job.pk: job for job in source.jobs.filter(retired_at=None).select_related("calendar")}
     # Locked: what is reckoned from their statistics is written below.
@@ -110,28 +132,23 @@ def _record(
         Target.objects.filter(job__in=jobs, key__in=wanted)
         .order_by("pk")
         .select_for_update(no_key=True, of=("self",))
+        .select_related("resource")
     )
     resources = _resources(wanted, now=now)
-    listings = defaultdict(list)
-    ids = {resource.pk: resource.key for resource in resources.values()}
-    for row in Listing.objects.filter(resource__in=ids):
-        listings[row.resource_id].append(row)
+    listings = listed.listings_of({resource.pk: key for key, resource in resources.items()})
     went = {
-        pk: {row.gone_at for row in rows if row.gone_at is not None}
-        for pk, rows in listings.items()
+        key: {row.gone_at for row in rows if row.gone_at is not None}
+        for key, rows in listings.items()
     }
-    recorded = _list(source, wanted, ids, listings, number=number, now=now)
-    listers = listed.Listers.read(row.source_id for rows in listings.values() for row in rows)
-    for target in targets:
-        if target.resource_id is None:
-            Target.objects.filter(pk=target.pk).update(resource=resources[target.key])
-        target.resource = resources[target.key]
+    recorded = _list(source, wanted, resources, listings, now=now)
+    listers = listed.Listers.of(listings)
+    _give_resources(targets, resources)
     settled = listed.settle(targets, listings, listers, jobs, now=now, named=True, went=went)
     settled.write()
     have = {(target.job_id, target.key) for target in targets}
     for job in jobs.values():
         new = [resource for key, resource in resources.items() if (job.pk, key) not in have]
-        _add(job, new, listings, listers, now=now)
+        adding.insert(job, [_new(job, each, listings, listers, now=now) for each in new], now=now)
     return recorded + Recorded(resumed=settled.resumed), settled
 
 
@@ -168,38 +185,48 @@ def _describe(resource: Resource, item: Named) -> bool:
 def _list(
     source: Source,
     wanted: Mapping[str, Named],
-    keys: Mapping[int, str],
-    listings: dict[int, list[Listing]],
+    resources: Mapping[str, Resource],
+    listings: Mapping[str, list[Listing]],
     *,
-    number: int,
     now: datetime,
 ) -> Recorded:
-    """Write the source's listings of these resources (id -> key), also into `listings`."""
+    """Write the source's listings of these resources, which are locked; also into `listings`."""
+    # Read now: `source` may have been in hand for long, and a full listing have begun since.
+    number = Source.objects.values_list("listings", flat=True).get(pk=source.pk)
     rows, created, changed = [], 0, 0
-    for pk, key in keys.items():
-        item = wanted[key]
-        row = next((each for each in listings[pk] if each.source_id == source.pk), None)
+    for key, resource in resources.items():
+        row = next((each for each in listings[key] if each.source_id == source.pk), None)
         if row is None:
-            row = Listing(source=source, resource_id=pk, first_seen_at=now)
-            listings[pk].append(row)
+            row = Listing(source=source, resource=resource, first_seen_at=now)
+            listings[key].append(row)
+            _say(row, wanted[key], number=number, now=now)
             created += 1
-            before = None
         else:
-            before = (row.kwargs, row.is_enabled, row.hint_at, row.gone_at)
-        row.kwargs, row.is_enabled = dict(item.kwargs), item.enabled
-        # What it does not know it does not say: an older hint stays.
-        row.hint_at = item.hint_at or row.hint_at
-        row.last_seen_at, row.seen_in, row.missed, row.gone_at = now, number, 0, None
-        changed += before is not None and before != (row.kwargs, row.is_enabled, row.hint_at, None)
+            before = _said_of(row)
+            _say(row, wanted[key], number=number, now=now)
+            changed += before != _said_of(row)
         rows.append(row)
     told = ("kwargs", "is_enabled", "hint_at", "last_seen_at", "seen_in", "missed", "gone_at")
     bulk.insert(
         [_unsaved(row) for row in rows],
-        ("resource_id", "kwargs", "is_enabled", "hint_at", "first_seen_at"),
+        ("resource_id", "kwargs", "is_enabled", "hint_at", "first_seen_at", "seen_in"),
         unique=("source_id", "resource_id"),
         update=told,
     )
     return Recorded(created=created, seen=len(rows), changed=changed)
+
+
+def _say(row: Listing, item: Named, *, number: int, now: datetime) -> None:
+    """Set on a listing what its source says, in its full listing of this number or after it."""
+    row.kwargs, row.is_enabled = dict(item.kwargs), item.enabled
+    # What it does not know it does not say: an older hint stays.
+    row.hint_at = item.hint_at or row.hint_at
+    row.last_seen_at, row.seen_in = now, max(row.seen_in, number)
+    row.missed, row.gone_at = 0, None
+
+
+def _said_of(row: Listing) -> tuple[object, ...]:
+    return row.kwargs, row.is_enabled, row.hint_at, row.gone_at
 
 
 def _unsaved(row: Listing) -> Listing:
@@ -208,72 +235,29 @@ def _unsaved(row: Listing) -> Listing:
     return row
 
 
-def _add(
+def _give_resources(targets: Iterable[Target], resources: Mapping[str, Resource]) -> None:
+    """Give locked targets the resources of their keys; those that have another one keep it."""
+    without = [target for target in targets if target.resource_id is None]
+    for target in targets:
+        resource = resources[target.key]
+        if target.resource_id in (None, resource.pk):
+            # Locked, so that a pause of it comes before or after us.
+            target.resource = resource
+    bulk.write(without, ("resource_id",))
+
+
+def _new(
     job: Job,
-    resources: Sequence[Resource],
-    listings: Mapping[int, Sequence[Listing]],
+    resource: Resource,
+    listings: Mapping[str, Sequence[Listing]],
     listers: listed.Listers,
     *,
     now: datetime,
-) -> None:
-    """Give a job targets for resources, as `add_target` does, in bulk."""
-    if not resources:
-        return
-    is_picked = listed.is_picked(Target(job=job), job)
-    first = first_run_of(job)
-    wait_until = first if not isinstance(first, str) and first > now else None
-    targets, stretches = [], []
-    for resource in resources:
-        live = listers.live(listings[resource.pk], job.pk)
-        owner = live[0]
-        hints = [each.hint_at for each in live if each.hint_at is not None]
-        target = Target(
-            job=job,
-            key=resource.key,
-            resource=resource,
-            source=listers.sources[owner.source_id],
-            kwargs=owner.kwargs,
-            hint_at=max(hints, default=None),
-        )
-        if held := listers.hold(live, owner):
-            target.paused_at, (target.paused_by, target.pause_reason) = now, held
-        if is_picked:
-            is_held = target.paused_at is not None or resource.paused_at is not None
-            target.eligible_since = None if is_held else now
-        elif stretch := first_stretch(target, job, after=wait_until or now, since=now):
-            stretches.append(stretch)
-        targets.append(target)
-    differing = (
-        *("key", "resource_id", "source_id", "kwargs", "hint_at"),
-        *("paused_at", "paused_by", "pause_reason"),
-        *("next_fire_at", "parked", "parked_cursor", "eligible_since"),
-    )
-    bulk.insert(targets, differing, same={"created_at": now}, returning=("key",))
-    coverage.note_many(
-        coverage.Change(
-            job_id=job.pk,
-            source_id=target.source_id,
-            before=None,
-            after=coverage.facts_of(target),
-        )
-        for target in targets
-    )
-    for stretch in stretches:
-        # The target has its id only now.
-        stretch.target_id = stretch.target.pk
-    ScheduleStretch.objects.bulk_create(stretches)
-    if not is_picked and (first == "now" or wait_until is not None):
-        at = wait_until or now
-        Run.objects.bulk_create(
-            make.queued(
-                target,
-                job,
-                scheduled_at=at,
-                cause=Cause.MANUAL,
-                now=now,
-                ready_at=at,
-                requested_by=make.FIRST_RUN,
-            )
-            for target in targets
-        )
-    redis.ring_on_commit()
+) -> Target:
+    """A target of a job for a resource, as its listings say; not saved."""
+    target = Target(job=job, key=resource.key, resource=resource)
+    live = listers.live(listings[resource.key], job.pk)
+    listers.describe(target, live)
+    if held := listers.hold(target, live):
+        target.paused_at, (target.paused_by, target.pause_reason) = now, held
+    return target

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from scheduling.cadence import Ended, Observation, Standing, fold, noise_of
+from scheduling.cadence import Ended, Observation, Standing, fold, noise_of, staleness_of
 from scheduling.calendars import Except
 from scheduling.conf import conf
 from scheduling.errors import InvalidSchedule
@@ -31,6 +32,7 @@ STANDING_FIELDS = (
     "level",
     "position",
     "interval",
+    "not_before",
 )
 CHANCE_FIELDS = ("streak", "misses", "failures_in_a_row")
 BY = "Beatkeeper"  # who pauses a target that is not found
@@ -49,6 +51,7 @@ def standing_of(target: Target) -> Standing:
         level=target.level,
         position=target.position,
         interval=target.interval,
+        not_before=target.not_before,
     )
 
 
@@ -70,21 +73,15 @@ def take_in(target: Target, job: Job, observation: Observation, *, clock: int) -
 
 def _put(target: Target, standing: Standing) -> None:
     target.observed_at, target.found_at = standing.observed_at, standing.found_at
-    target.ok_since, target.staleness = standing.ok_since, staleness_of(target)
+    target.ok_since = standing.ok_since
+    target.staleness = staleness_of(target.hint_at, standing.found_at)
     if standing.last_ended is not None:
         has_failed = standing.last_ended == Ended.FAILED
         target.last_state = State.FAILED if has_failed else State.SUCCEEDED
     target.last_outcome, target.fingerprint = standing.last_outcome, standing.fingerprint
     target.streak, target.misses = standing.streak, standing.misses
     target.level, target.position = standing.level, standing.position
-    target.interval = standing.interval
-
-
-def staleness_of(target: Target) -> timedelta | None:
-    """For how long it has been out of date, as far as that is known; None: it is not."""
-    if target.hint_at is None or target.found_at is None or target.hint_at <= target.found_at:
-        return None
-    return target.hint_at - target.found_at
+    target.interval, target.not_before = standing.interval, standing.not_before
 
 
 def adaptive_of(target: Target, job: Job) -> Adaptive | None:
@@ -98,9 +95,15 @@ def adaptive_of(target: Target, job: Job) -> Adaptive | None:
 
 def clock_of(job: Job) -> int:
     """The virtual clock, from which a target without a place on it starts."""
-    if job.feed is None:
-        return 0
-    return Feeder.objects.filter(job=job).values_list("position", flat=True).first() or 0
+    return clocks_of([job]).get(job.pk, 0)
+
+
+def clocks_of(jobs: Iterable[Job]) -> dict[int, int]:
+    """job -> its virtual clock, of those that are fed and have one."""
+    fed = [job.pk for job in jobs if job.feed is not None]
+    if not fed:
+        return {}
+    return dict(Feeder.objects.filter(job__in=fed).values_list("job_id", "position"))
 
 
 # --- runs of ours ---------------------------------------------------------------------------------
@@ -116,26 +119,51 @@ def outcome_of(run: Run, target: Target, result: Result) -> str:
     return Outcome.UNCHANGED if same else Outcome.CHANGED
 
 
-def of_run(run: Run, target: Target, job: Job, *, fingerprint: str, now: datetime) -> None:
-    """Fold the end of a run into its target's columns, on the instance.
+def of_run(
+    run: Run,
+    target: Target,
+    job: Job,
+    *,
+    given: Result | None,
+    now: datetime,
+    clock: int | None = None,
+) -> None:
+    """Fold the end of a run, which has `given` that, into its target's columns, on the instance.
 
     Each end comes once, so it counts although another came at the same moment, or, by a clock that
-    is a little ahead, after it; and although it was picked by such a clock.
+    is a little ahead, after it; and although it was picked by such a clock. `clock`: the virtual
+    one of its job, if the caller knows it.
     """
-    at = now
-    known = max(filter(None, (target.observed_at, target.last_scheduled_at)), default=None)
-    if known is not None and now <= known <= now + conf.CLOCK_SKEW:
-        at = known + known.resolution
+    at = after_pick(target, now)
+    if target.observed_at is not None and at <= target.observed_at <= now + conf.CLOCK_SKEW:
+        at = target.observed_at + target.observed_at.resolution
     ended = ended_of(run.state, run.outcome)
     assert ended is not None
-    if ended == Ended.FOUND and fingerprint:
-        observation = Observation(at=at, ended=ended, fingerprint=fingerprint)
+    fingerprint, outcome = "", None
+    if ended == Ended.FOUND and given is not None and given.fingerprint:
+        fingerprint = given.fingerprint
     elif ended == Ended.FOUND and run.outcome:
-        observation = Observation(at=at, ended=ended, outcome=Outcome(run.outcome))
-    else:
-        observation = Observation(at=at, ended=ended)
-    clock = 0 if target.position is not None else clock_of(job)
+        outcome = Outcome(run.outcome)
+    observation = Observation(
+        at=at,
+        ended=ended,
+        outcome=outcome,
+        fingerprint=fingerprint,
+        retry_after=None if given is None else given.next_after,
+    )
+    if target.position is not None:
+        clock = 0
+    elif clock is None:
+        clock = clock_of(job)
     take_in(target, job, observation, clock=clock)
+
+
+def after_pick(target: Target, now: datetime) -> datetime:
+    """Now, or, if the target was picked by a clock that is a little ahead, a moment after that."""
+    picked = target.last_scheduled_at
+    if picked is None or not now <= picked <= now + conf.CLOCK_SKEW:
+        return now
+    return picked + picked.resolution
 
 
 # --- chances --------------------------------------------------------------------------------------

@@ -1,105 +1,29 @@
-"""One-off runs: asked for in bulk, given out to executors that are not our workers, made again.
-
-A run that is given out is reserved: `publish_at` is the moment until which it is left alone. Its
-executor starts it before that; else it is ready again, for the next claim or for our workers.
-Runs of the queue OUTSIDE are never sent to our workers: they wait until somebody claims them.
-"""
+"""One-off runs: asked for in bulk, and made again."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import F, Q
 
 from scheduling import redis
-from scheduling.db import short_transaction, skip_locked
-from scheduling.declared_keywords import MOST_RETRIES
-from scheduling.errors import InvalidRequest, JobRetired, UnknownJob, UnknownRun, UnknownTarget
+from scheduling.db import short_transaction
+from scheduling.errors import JobRetired, UnknownJob, UnknownRun, UnknownTarget
 from scheduling.models import Cause, Job, Run, State, Target
-from scheduling.models.run import OUTSIDE, RunQuerySet
 from scheduling.runs import bulk, log, make, pool
-from scheduling.zones import require_aware
+from scheduling.runs.new_run import NewRun
+from scheduling.runs.stored_json import as_text, sorted_json, storable
 
 BATCH = 1000
-LANES = range(1, 10)
 
 # Target, kwargs, priority, due time
 Mark = tuple[int | None, str, int | None, datetime | None]
 # (job, key) -> target
 Goals = Mapping[tuple[str, str], Target]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRun:
-    """A run of a job's target, asked for once.
-
-    `kwargs` come on top of the job's and the target's. `priority`: its lane, 1 first; None: the
-    normal one, after all lanes. `due_at`: not before then; None: at once. `retries`: its own number
-    of them; None: the job's. `id`: the caller's; a run that has it is given as it is.
-    """
-
-    job: str
-    key: str = ""
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    priority: int | None = None
-    due_at: datetime | None = None
-    retries: int | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    id: UUID | None = None
-
-    def __post_init__(self) -> None:
-        """Raises InvalidRequest, NaiveTime."""
-        if self.priority is not None and self.priority not in LANES:
-            raise InvalidRequest(
-                f"The priority of a run of {self.job!r} is {self.priority!r}; "
-                f"give {LANES[0]} to {LANES[-1]}, or None for the normal lane"
-            )
-        if self.retries is not None and not 0 <= self.retries <= MOST_RETRIES:
-            raise InvalidRequest(
-                f"The retries of a run of {self.job!r} are {self.retries!r}; "
-                f"give 0 to {MOST_RETRIES}, or None for the job's number"
-            )
-        if self.due_at is not None:
-            require_aware(self.due_at)
-        if as_text(storable(self.kwargs)) != as_text(self.kwargs):
-            raise InvalidRequest(
-                f"The kwargs of a run of {self.job!r} have a NUL or half a character, which no "
-                "database keeps; take it out"
-            )
-        as_text(self.metadata)
-
-
-def as_text(value: Any) -> str:
-    """JSON that is equal for equal values. Raises InvalidRequest for what is none."""
-    try:
-        return json.dumps(value, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"{value!r} cannot be kept as JSON: {error}") from error
-
-
-def sorted_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, with its names in one order: SQLite compares JSON as texts."""
-    return dict(json.loads(as_text(value)))
-
-
-def storable(value: Any) -> Any:
-    """The same value, as every database takes it: no NUL and no half character in its texts."""
-    if isinstance(value, str):
-        return value.replace("\x00", "").encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {storable(str(name)): storable(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [storable(each) for each in value]
-    return value
-
-
-# --- making ---------------------------------------------------------------------------------------
 
 
 def create(
@@ -184,8 +108,9 @@ def _create(
         for target in targets.values():
             # Meanwhile, maybe: then nobody would let its runs out.
             _require_active(target.job)
-        by_id = Run.objects.in_bulk([each.id for each in wanted if each.id is not None])
-        alike = {} if reserved is not None else _still_queued(wanted, targets.values())
+        known = Run.objects.defer("output", "error")
+        by_id = known.in_bulk([each.id for each in wanted if each.id is not None])
+        alike = {} if reserved is not None else _still_queued(wanted, targets.values(), now)
         made: list[Run] = []
         answer: list[Run] = []
         for each in wanted:
@@ -226,7 +151,9 @@ def lock_in_order(ids: Iterable[int]) -> dict[int, Target]:
     return targets
 
 
-def _still_queued(wanted: Iterable[NewRun], targets: Iterable[Target]) -> dict[Mark, Run]:
+def _still_queued(
+    wanted: Iterable[NewRun], targets: Iterable[Target], now: datetime
+) -> dict[Mark, Run]:
     """What was asked for and has not begun: mark -> the oldest run that has it."""
     # The database compares: many thousands may be queued for one target.
     alike = {as_text(each.kwargs): each.kwargs for each in wanted}
@@ -238,9 +165,18 @@ def _still_queued(wanted: Iterable[NewRun], targets: Iterable[Target]) -> dict[M
     )
     found: dict[Mark, Run] = {}
     for run in queued.order_by("created_at", "pk").defer("output", "error"):
-        due = None if run.ready_at == run.created_at else run.ready_at
-        found.setdefault(_mark(run.target_id, run.kwargs, run.priority, due), run)
+        mark = _mark(run.target_id, run.kwargs, run.priority, _due_of(run, now))
+        found.setdefault(mark, run)
     return found
+
+
+def _due_of(run: Run, now: datetime) -> datetime | None:
+    """When a queued run was asked for; None: at once. That it has had to wait changes nothing."""
+    if run.scheduled_at != run.created_at:
+        return run.scheduled_at
+    # By hand, after a while; what is postponed says why.
+    is_delayed = run.ready_at is not None and run.ready_at > now and not run.detail
+    return run.ready_at if is_delayed else None
 
 
 def _mark(
@@ -291,7 +227,7 @@ def respawn(run_ids: Sequence[UUID], *, due_at: datetime, by: str, now: datetime
 
     Raises UnknownRun, before anything is made.
     """
-    known = Run.objects.select_related("job").in_bulk(run_ids)
+    known = Run.objects.select_related("job").defer("output", "error").in_bulk(run_ids)
     for run_id in run_ids:
         if run_id not in known or known[run_id].job is None:
             raise UnknownRun(f"There is no run {str(run_id)!r}", run=run_id)
@@ -301,9 +237,9 @@ def respawn(run_ids: Sequence[UUID], *, due_at: datetime, by: str, now: datetime
     )
     queued = [run.pk for run in known.values() if run.state == State.QUEUED]
     for begin in range(0, len(queued), BATCH):
-        _put_off(queued[begin : begin + BATCH], due_at)
+        _put_off(queued[begin : begin + BATCH], due_at, now=now)
     redis.ring_on_commit()
-    now_there = Run.objects.in_bulk(run_ids) | dict(
+    now_there = Run.objects.defer("output", "error").in_bulk(run_ids) | dict(
         zip((run.pk for run in ended), again, strict=True)
     )
     return [now_there[run_id] for run_id in run_ids]
@@ -321,7 +257,13 @@ def _as_asked(run: Run, due_at: datetime | None) -> NewRun:
     )
 
 
-def _put_off(run_ids: Collection[UUID], due_at: datetime) -> None:
+PUT_OFF_FIELDS = (
+    *("ready_at", "scheduled_at", "start_by", "feed_at", "publish_at", "published_at"),
+    "detail",
+)
+
+
+def _put_off(run_ids: Collection[UUID], due_at: datetime, *, now: datetime) -> None:
     """Let queued runs be ready at another time; who waits for a run or a lock goes on waiting."""
     with short_transaction():
         queued = Run.objects.queued().filter(pk__in=run_ids, target__isnull=False)
@@ -330,44 +272,13 @@ def _put_off(run_ids: Collection[UUID], due_at: datetime) -> None:
         for run in runs:
             if run.start_by is not None and run.ready_at is not None:
                 run.start_by += due_at - run.ready_at
-            run.ready_at = due_at
+            # It is postponed no more: it is due then.
+            run.ready_at, run.detail = due_at, ""
+            if run.cause == Cause.MANUAL and run.scheduled_at >= run.created_at:
+                # Not of a past day that was asked for.
+                run.scheduled_at = due_at if due_at > now else run.created_at
             if run.feed_at is not None:
                 run.feed_at = due_at
             elif run.publish_at is not None or run.published_at is not None:
                 run.publish_at, run.published_at = due_at, None
-        bulk.write(runs, ("ready_at", "start_by", "feed_at", "publish_at", "published_at"))
-
-
-# --- giving out -----------------------------------------------------------------------------------
-
-
-def ready(job: Job, *, at: datetime) -> RunQuerySet:
-    """Runs of a job that may start at `at` and that nobody has: strict lanes, then due time."""
-    waits_for_slot = Q(feed_at__lte=at)
-    unpublished = Q(publish_at__lte=at, published_at__isnull=True)
-    waits_for_claim = Q(queue=OUTSIDE, published_at__isnull=False)
-    free = waits_for_slot | unpublished | waits_for_claim
-    rows = Run.objects.queued().filter(free, job=job, waiting_on=None)
-    return rows.order_by(F("priority").asc(nulls_last=True), "ready_at", "created_at", "pk")
-
-
-def take(rows: RunQuerySet, *, limit: int, until: datetime) -> list[Run]:
-    """Reserve the first of these runs until then, those that nobody else is taking."""
-    # A peek first: on SQLite a transaction takes the write lock of the whole database.
-    if not rows.exists():
-        return []
-    taken: list[Run] = []
-    while len(taken) < limit:
-        with short_transaction():
-            # Without this lock two claimers would be given the same runs.
-            free = rows.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
-            batch = list(free.defer("output", "error")[: min(BATCH, limit - len(taken))])
-            Run.objects.filter(pk__in=[run.pk for run in batch]).update(
-                feed_at=None, published_at=None, publish_at=until
-            )
-        for run in batch:
-            run.feed_at, run.published_at, run.publish_at = None, None, until
-        taken += batch
-        if len(batch) < BATCH:
-            break
-    return taken
+        bulk.write(runs, PUT_OFF_FIELDS)

@@ -11,10 +11,11 @@ from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
 from scheduling.models import Job, Parked, Resource, Run, Target
 from scheduling.policies import CatchUp
-from scheduling.runs import bulk, coverage, log, observing, pool
+from scheduling.runs import bulk, coverage, edits, log, observing, pool
 from scheduling.runs.coverage import Change
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
+    earliest,
     first_fire,
     job_of,
     lock_counted_jobs,
@@ -73,7 +74,7 @@ def resume(scope: Scope, *, by: str, now: datetime, missed: CatchUp = CatchUp.NO
         return False
     log.pausing(str(scope), "resumed", by, missed.value)
     affected = targets_of(scope).filter(
-        Q(parked=Parked.PAUSED) | Q(next_fire_at__lte=now), retired_at=None
+        Q(parked=Parked.PAUSED) | Q(next_fire_at__lte=now) | edits.is_behind(), retired_at=None
     )
     ids = list(affected.order_by("pk").values_list("pk", flat=True))
     for begin in range(0, len(ids), RESUME_BATCH):
@@ -138,6 +139,7 @@ def _resume_targets(target_ids: list[int], missed: CatchUp, held: str, now: date
     with short_transaction():
         targets = [lock_target(target_id) for target_id in target_ids]
         lock_counted_jobs(targets)
+        edits.bring_up(targets, now=now)
         for target in targets:
             job = job_of(target)
             still = pause_of(job, target, now, everything=everything)
@@ -159,7 +161,11 @@ def _resume_target(target: Target, job: Job, missed: CatchUp, held: str, now: da
         if Run.objects.open().filter(target=target).exists():
             park(target, Parked.OPEN)
         else:
-            set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
+            not_before = earliest(target, job)
+            set_cursor(
+                target,
+                first_fire(schedule, job, after=now, name=target.name, not_before=not_before),
+            )
         return
     set_cursor(target, cursor or first_fire(schedule, job, after=now, name=target.name))
     if cursor is not None and cursor <= now:

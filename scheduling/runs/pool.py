@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from scheduling.cadence import Ended
@@ -20,7 +21,14 @@ from scheduling.errors import InvalidDeclaration, InvalidSchedule
 from scheduling.feeds import Feed
 from scheduling.models import Feeder, Job, Outcome, Parked, Run, State, Target
 from scheduling.runs import bulk
-from scheduling.runs.cursors import CURSOR_FIELDS, first_fire, park, schedule_of, set_cursor
+from scheduling.runs.cursors import (
+    CURSOR_FIELDS,
+    earliest,
+    first_fire,
+    park,
+    schedule_of,
+    set_cursor,
+)
 from scheduling.selection import eligible_from, is_eligible
 
 POOL_FIELDS = ("eligible_at", "eligible_since")
@@ -50,7 +58,6 @@ def place(
     job: Job,
     *,
     now: datetime,
-    not_before: datetime | None = None,
     is_busy: bool = False,
 ) -> None:
     """Set on the instance where it stands by what is known of it: in the pool, or until when not;
@@ -70,6 +77,7 @@ def place(
         return
     if schedule.is_anchored:
         return  # it has fire times of its own
+    not_before = target.not_before
     if target.observed_at is not None:
         # A pause after a result, of its schedule's own, is a least distance here.
         pause = schedule.after_end(target.observed_at)
@@ -83,16 +91,16 @@ def place(
         target.eligible_at = moment
 
 
-def after_result(
-    target: Target, job: Job, *, now: datetime, not_before: datetime | None = None
-) -> None:
+def after_result(target: Target, job: Job, *, now: datetime, is_busy: bool | None = None) -> None:
     """Set on the instance of a target whose run has ended when it may be picked again.
 
-    `not_before`: what its schedule or its result asks for besides.
+    `is_busy`: whether another run of it is open; None: the caller does not know.
     """
-    if job.feed is not None:
+    if job.feed is None:
+        return
+    if is_busy is None:
         is_busy = Run.objects.open().filter(target=target).exists()
-        place(target, job, now=now, not_before=not_before, is_busy=is_busy)
+    place(target, job, now=now, is_busy=is_busy)
 
 
 def facts_of(target: Target) -> dict[str, Any]:
@@ -101,6 +109,7 @@ def facts_of(target: Target) -> dict[str, Any]:
         "scheduled_at": target.last_scheduled_at,
         "observed_at": target.observed_at,
         "ended": ended_of(target.last_state, target.last_outcome),
+        "over_at": max(filter(None, (target.last_ended_at, target.last_skipped_at)), default=None),
     }
 
 
@@ -160,6 +169,15 @@ def place_again(job: Job) -> None:
 def wake_feeders(job_ids: Iterable[int]) -> None:
     """Have jobs fed at the next tick: they have got something to pick."""
     Feeder.objects.filter(job__in=job_ids, next_at__isnull=False).update(next_at=None)
+
+
+def wake_feeders_of(targets: Iterable[Target]) -> None:
+    """Have the jobs of those that have come into the pool fed, once the transaction is through: a
+    feeder that is at work holds its row, and may want our targets.
+    """
+    job_ids = {target.job_id for target in targets if target.eligible_since is not None}
+    if job_ids:
+        transaction.on_commit(lambda: wake_feeders(job_ids))
 
 
 def take_out(targets: QuerySet[Target]) -> int:
@@ -235,7 +253,13 @@ def _follow_feed(target: Target, *, now: datetime, is_busy: bool) -> None:
         if target.next_fire_at is not None or target.parked == Parked.OPEN:
             set_cursor(target, None)
     elif target.next_fire_at is None and not target.parked:
-        following = first_fire(schedule, target.job, after=now, name=target.name)
+        following = first_fire(
+            schedule,
+            target.job,
+            after=now,
+            name=target.name,
+            not_before=earliest(target, target.job),
+        )
         set_cursor(target, following)
         if following is not None and is_busy:
             park(target, Parked.OPEN)

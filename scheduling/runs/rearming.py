@@ -11,6 +11,7 @@ from scheduling.models import Job, Parked, Run, Target
 from scheduling.runs import restarts
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
+    earliest,
     first_fire,
     schedule_of,
     set_cursor,
@@ -20,16 +21,18 @@ from scheduling.services import is_service
 
 
 def rearm_after_end(
-    target: Target, job: Job, *, ended: datetime, not_before: datetime | None = None
+    target: Target, job: Job, *, ended: datetime, is_busy: bool | None = None
 ) -> None:
     """Give a target that counts from the end of its runs its next cursor, on the instance.
 
     Only if it still waits for that: a pause, an edit or a retirement since then has its own say.
-    `not_before`: what the run has asked for.
+    `is_busy`: whether another run of it is open; None: the caller does not know.
     """
     if target.parked != Parked.OPEN:
         return
-    if Run.objects.open().filter(target=target).exists():
+    if is_busy is None:
+        is_busy = Run.objects.open().filter(target=target).exists()
+    if is_busy:
         return
     try:
         schedule = schedule_of(target, job)
@@ -41,8 +44,8 @@ def rearm_after_end(
     following = None if job.is_picked else schedule.after_end(ended)
     if following is not None and is_service(job, target):
         following += restarts.delay(target)
-    elif following is not None and not_before is not None:
-        following = max(following, not_before)
+    elif following is not None:
+        following = max(following, earliest(target, job) or following)
     set_cursor(target, within_life(job, following))
 
 
@@ -60,5 +63,7 @@ def give_back(run: Run, target: Target, *, now: datetime) -> None:
         schedule = schedule_of(target, job)
     except InvalidSchedule:
         return
-    set_cursor(target, first_fire(schedule, job, after=now, name=target.name))
+    not_before = earliest(target, job)
+    fire = first_fire(schedule, job, after=now, name=target.name, not_before=not_before)
+    set_cursor(target, fire)
     target.save(update_fields=CURSOR_FIELDS)

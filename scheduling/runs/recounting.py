@@ -55,9 +55,11 @@ def recount(job: Job | None = None) -> list[Drift]:
 
 
 def count_at_first() -> None:
-    """Count what was there before anybody noted changes, once."""
-    noted = CoverageCount.objects.exists() or CoverageChange.objects.exists()
-    if not noted and Target.objects.exclude(key="").exists():
+    """Count what was there before anybody counted, once.
+
+    After an upgrade a worker may have noted changes by then; without counts they are but a part.
+    """
+    if not CoverageCount.objects.exists() and Target.objects.exclude(key="").exists():
         recount()
 
 

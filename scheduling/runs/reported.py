@@ -6,7 +6,6 @@ Known by the run's id. An end is final: whatever is told afterwards changes noth
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,101 +13,27 @@ from uuid import UUID
 from scheduling import redis
 from scheduling.conf import conf
 from scheduling.db import short_transaction, update_free
-from scheduling.errors import InvalidRequest, SchedulingError
-from scheduling.models import Job, Outcome, Reason, Run, State
-from scheduling.outcome import LONGEST_FINGERPRINT
-from scheduling.runs import arrows, attempts, batches, bulk, ends, log, observing, one_offs, pausing
+from scheduling.errors import SchedulingError
+from scheduling.models import Job, Reason, Run, State
+from scheduling.runs import (
+    arrows,
+    attempts,
+    bulk,
+    coverage,
+    ends,
+    follow_ups,
+    log,
+    observing,
+    one_offs,
+    pausing,
+)
 from scheduling.runs.adding import BY_HAND
 from scheduling.runs.result import Result, may_retry
-from scheduling.zones import require_aware
+from scheduling.runs.run_end import LOST, PERMANENT, Reported, RunEnd
+from scheduling.runs.stored_json import storable
+from scheduling.runs.together import Together, seated
 
 BATCH = 500
-LOST, PERMANENT = "lost", "permanent"
-# How a run may be said to have ended: state and reason of its row.
-WORDS: Mapping[str, tuple[State, Reason | None]] = {
-    "succeeded": (State.SUCCEEDED, None),
-    "failed": (State.FAILED, Reason.ERROR),
-    LOST: (State.FAILED, Reason.LOST),
-    PERMANENT: (State.FAILED, Reason.PERMANENT),
-    "cancelled": (State.FAILED, Reason.CANCELLED),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnd:
-    """That a run has ended: "succeeded", "failed", "lost" (nobody knows how), "permanent" (failed,
-    and no retry can mend it) or "cancelled".
-
-    `fingerprint` of what a success found says its outcome; or `outcome` does. `retry_after`: the
-    target is not to be looked at again before so much time has passed. `at`: when, default now.
-    """
-
-    id: UUID
-    state: str = "succeeded"
-    outcome: Outcome | str | None = None
-    fingerprint: str = ""
-    retry_after: timedelta | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
-    at: datetime | None = None
-
-    def result(self) -> Result:
-        """Raises InvalidRequest, NaiveTime."""
-        if self.state not in WORDS:
-            raise InvalidRequest(
-                f"Run {self.id} is said to have ended {self.state!r}; known are {', '.join(WORDS)}"
-            )
-        if self.at is not None:
-            require_aware(self.at)
-        if self.retry_after is not None and self.retry_after <= timedelta(0):
-            raise InvalidRequest(
-                f"retry_after of run {self.id} is {self.retry_after!r}; give a positive timedelta"
-            )
-        one_offs.as_text(self.metadata)
-        state, reason = WORDS[self.state]
-        return Result(
-            state=state,
-            reason=reason,
-            outcome=self._outcome(state),
-            fingerprint=one_offs.storable(self.fingerprint),
-            next_after=self.retry_after,
-            error=one_offs.storable(self.error),
-        )
-
-    def _outcome(self, state: State) -> Outcome | None:
-        if self.outcome is not None and self.outcome not in set(Outcome):
-            raise InvalidRequest(
-                f"The outcome of run {self.id} is {self.outcome!r}; known are {', '.join(Outcome)}"
-            )
-        if (self.outcome or self.fingerprint) and state != State.SUCCEEDED:
-            raise InvalidRequest(
-                f"Run {self.id} has {self.state} and yet found something; only a success has an "
-                "outcome or a fingerprint"
-            )
-        if self.outcome and self.fingerprint:
-            raise InvalidRequest(
-                f"Run {self.id} has an outcome and a fingerprint, which says the outcome; give one"
-            )
-        if len(self.fingerprint) > LONGEST_FINGERPRINT:
-            raise InvalidRequest(
-                f"The fingerprint of run {self.id} has {len(self.fingerprint)} characters; give a "
-                f"digest of {LONGEST_FINGERPRINT} at most"
-            )
-        return None if self.outcome is None else Outcome(self.outcome)
-
-
-@dataclass(slots=True, kw_only=True)
-class Reported:
-    """What became of reports: ids of runs by what they have led to."""
-
-    changed: list[UUID] = field(default_factory=list)
-    # It was known already, or comes too late: nothing has changed.
-    unchanged: list[UUID] = field(default_factory=list)
-    # There is no such run.
-    unknown: list[UUID] = field(default_factory=list)
-    # id -> what is wrong with its report
-    refused: dict[UUID, str] = field(default_factory=dict)
-
 
 Told = tuple[RunEnd, Result]
 END_FIELDS = (
@@ -150,7 +75,7 @@ def start(
             waits = Run.objects.queued().exclude(waiting_on=None, waiting_for="")
             waits.filter(pk=run_id, feed_at__isnull=False).update(feed_at=None)
             return None
-        run.metadata = {**run.metadata, **one_offs.storable(metadata)}
+        run.metadata = {**run.metadata, **storable(metadata)}
         run.lease_until, run.feed_at, run.publish_at = max(at, now) + lease, None, None
         run.save(update_fields=("metadata", "lease_until", "feed_at", "publish_at"))
     return run
@@ -167,23 +92,23 @@ def renew(run_ids: Collection[UUID], *, worker: str, lease: timedelta, now: date
 
 
 def end(reports: Sequence[RunEnd], *, now: datetime) -> Reported:
-    """Take note of ends, at most `BATCH` in a transaction. What is wrong with one of them, or that
-    nobody knows its run, stops no other.
+    """Take note of ends, at most `BATCH` in a transaction; those that lock more than their targets,
+    each in its own. What is wrong with one of them, or that nobody knows its run, stops no other.
 
     A failure with retries left puts the run back into the queue, as a worker's does. A run that is
     not said to have started has done so now. After "permanent" a target that would come up again
     is paused.
     """
-    told = Reported()
     results: dict[UUID, Told] = {}
+    refused: dict[UUID, str] = {}
     for report in reports:
+        if report.id in results:
+            continue
         try:
-            result = report.result()
+            results[report.id] = report, report.result()
         except SchedulingError as error:
-            told.refused[report.id] = str(error)
-        else:
-            # The first word counts.
-            results.setdefault(report.id, (report, result))
+            refused.setdefault(report.id, str(error))
+    told = Reported(refused={pk: why for pk, why in refused.items() if pk not in results})
     ids = list(results)
     for begin in range(0, len(ids), BATCH):
         batch = [results[run_id] for run_id in ids[begin : begin + BATCH]]
@@ -192,6 +117,8 @@ def end(reports: Sequence[RunEnd], *, now: datetime) -> Reported:
 
 
 def _end_batch(batch: Sequence[Told], told: Reported, *, now: datetime) -> None:
+    together: list[tuple[Run, Told]] = []
+    alone: list[Told] = []
     with short_transaction():
         known = Run.objects.filter(
             pk__in=[report.id for report, _ in batch], job__isnull=False, target__isnull=False
@@ -200,8 +127,7 @@ def _end_batch(batch: Sequence[Told], told: Reported, *, now: datetime) -> None:
         # The rows themselves, too: workers renew their leases without the target.
         rows = known.filter(target__in=targets).order_by("pk").select_for_update(no_key=True)
         runs = {run.pk: run for run in rows.defer("output")}
-        together: list[tuple[Run, Told]] = []
-        alone: list[tuple[Run, Told]] = []
+        with_seats = seated(runs)
         for report, result in batch:
             run = runs.get(report.id)
             if run is None:
@@ -211,15 +137,32 @@ def _end_batch(batch: Sequence[Told], told: Reported, *, now: datetime) -> None:
             else:
                 run.target = targets[run.target_id or 0]
                 run.job = run.target.job
-                kind = together if _is_plain(run, run.job, result, together) else alone
-                kind.append((run, (report, result)))
-                told.changed.append(run.pk)
+                is_alone = run.pk in with_seats or _locks_more(run, run.job, result)
+                if is_alone or not _is_plain(run, run.job, result, together):
+                    alone.append((report, result))
+                else:
+                    together.append((run, (report, result)))
+        # Two batches are not to make targets of followers for the same keys in another order.
+        together.sort(key=lambda each: (each[0].key, each[0].job_id))
         _end_together(together, now=now)
-        for run, (report, result) in alone:
-            _end_alone(run, report, result, now=now)
-        for run, (report, _) in (*together, *alone):
+        for run, (report, _) in together:
             if report.state == PERMANENT:
                 _pause(run, report, now=now)
+    told.changed += [run.pk for run, _ in together]
+    for report, result in alone:
+        has_ended = _end_alone(report, result, now=now)
+        (told.changed if has_ended else told.unchanged).append(report.id)
+
+
+def _locks_more(run: Run, job: Job, result: Result) -> bool:
+    """Whether its end may lock a job, a circuit or the first run of its chain: two that end several
+    of these in one transaction, in whatever order, would wait for each other.
+    """
+    if not run.key and observing.chances_of(job):
+        return True
+    if result.state == State.FAILED and job.circuit_id is not None:
+        return True
+    return run.root_id is not None and bool(follow_ups.rules_of(job))
 
 
 def _is_plain(run: Run, job: Job, result: Result, others: Sequence[tuple[Run, Told]]) -> bool:
@@ -237,22 +180,22 @@ def _end_together(ends_of: Sequence[tuple[Run, Told]], *, now: datetime) -> None
     Runs and targets are locked, so that what is written here is what was read.
     """
     runs = [run for run, _ in ends_of]
-    watched = batches.not_alone([run.pk for run in runs])
     for run, (report, result) in ends_of:
         at = _time_of(report, now)
         columns = {
             **arrows.columns_of_end(result.state, reason=result.reason or "", now=at),
             **ends.columns_of(run, result),
-            "metadata": {**run.metadata, **one_offs.storable(report.metadata)},
+            "metadata": {**run.metadata, **storable(report.metadata)},
             "started_at": run.started_at or at,
         }
         for name, value in columns.items():
             setattr(run, name, value)
     bulk.write(runs, END_FIELDS)
-    ready = 0
-    for run, (report, result) in ends_of:
-        at = _time_of(report, now)
-        ready += arrows.follow(run, given=result, now=at, is_alone=run.pk not in watched)
+    ready, asked = 0, Together.of(runs)
+    with coverage.gathering():
+        for run, (report, result) in ends_of:
+            at = _time_of(report, now)
+            ready += arrows.follow(run, given=result, now=at, together=asked)
     targets = {run.target_id: run.target for run in runs if run.target is not None}
     for job in {run.job_id: run.job for run in runs if run.job is not None}.values():
         mine = [target for target in targets.values() if target.job_id == job.pk]
@@ -268,28 +211,35 @@ def _time_of(report: RunEnd, now: datetime) -> datetime:
     return min(report.at or now, now + conf.CLOCK_SKEW)
 
 
-def _end_alone(run: Run, report: RunEnd, result: Result, *, now: datetime) -> None:
-    """End a run by the arrows of everybody, or let it be tried again; its target is locked."""
+def _end_alone(report: RunEnd, result: Result, *, now: datetime) -> bool:
+    """End a run by the arrows of everybody, or let it be tried again; False: it has ended."""
     at = _time_of(report, now)
-    columns: dict[str, Any] = {
-        "metadata": {**run.metadata, **one_offs.storable(report.metadata)},
-        "feed_at": None,
-    }
-    if run.state == State.QUEUED:
-        others = Run.objects.running().filter(target=run.target_id, exclusive=True)
-        columns |= {
-            "state": State.RUNNING,
-            "started_at": at,
-            # It has run beside another one, whatever its job says.
-            "exclusive": run.exclusive and not others.exists(),
-            "waiting_on": None,
-            "waiting_for": "",
+    with short_transaction():
+        run = arrows.locked(Run.objects.filter(pk=report.id, ended_at=None))
+        if run is None:
+            return False
+        columns: dict[str, Any] = {
+            "metadata": {**run.metadata, **storable(report.metadata)},
+            "feed_at": None,
         }
-    Run.objects.filter(pk=run.pk, attempt=run.attempt, state=run.state).update(**columns)
-    if report.state == LOST:
-        ends.lose(run.pk, run.attempt, detail=result.error, now=at)
-    else:
-        ends.finish(run.pk, run.attempt, token=None, result=result, now=at)
+        if run.state == State.QUEUED:
+            others = Run.objects.running().filter(target=run.target_id, exclusive=True)
+            columns |= {
+                "state": State.RUNNING,
+                "started_at": at,
+                # It has run beside another one, whatever its job says.
+                "exclusive": run.exclusive and not others.exists(),
+                "waiting_on": None,
+                "waiting_for": "",
+            }
+        Run.objects.filter(pk=run.pk, attempt=run.attempt, state=run.state).update(**columns)
+        if report.state == LOST:
+            ends.lose(run.pk, run.attempt, detail=result.error, now=at)
+        else:
+            ends.finish(run.pk, run.attempt, token=None, result=result, now=at)
+        if report.state == PERMANENT:
+            _pause(run, report, now=now)
+    return True
 
 
 def _pause(run: Run, report: RunEnd, *, now: datetime) -> None:
@@ -298,5 +248,5 @@ def _pause(run: Run, report: RunEnd, *, now: datetime) -> None:
     assert target is not None
     assert job is not None
     if job.feed is not None or target.schedule_text != BY_HAND:
-        reason = one_offs.storable(report.error) or f"run {run.pk} failed for good"
+        reason = storable(report.error) or f"run {run.pk} failed for good"
         pausing.pause(target, by=observing.BY, reason=reason, now=_time_of(report, now))

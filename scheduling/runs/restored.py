@@ -23,6 +23,7 @@ from scheduling.runs import ends, make
 from scheduling.runs.cursors import (
     CURSOR_FIELDS,
     Ending,
+    earliest,
     first_fire,
     job_of,
     lock_target,
@@ -123,7 +124,13 @@ def _plan(target: Target, job: Job, until: datetime, *, now: datetime) -> Refusa
         # A pause counted from a run's end is counted anew; if it is parked, whoever ends that does.
         if target.parked:
             return None
-        following = first_fire(schedule, job, after=max(now, until), name=target.name)
+        following = first_fire(
+            schedule,
+            job,
+            after=max(now, until),
+            name=target.name,
+            not_before=earliest(target, job),
+        )
         return Refusal(
             target=target.pk, cursor=cursor, first=cursor, last=cursor, fires=1, next=following
         )

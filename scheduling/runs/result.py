@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from scheduling.models import Job, Outcome, Reason, Run, State
+from scheduling.outcome import require_wait
 from scheduling.services import is_service
 
 # Ends by somebody's will, or that another attempt cannot mend.
@@ -42,6 +43,11 @@ class Result:
     fingerprint: str = ""
     # No other run of the target is to come before so much time has passed since the end.
     next_after: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.next_after is not None:
+            require_wait(self.next_after)
 
 
 def may_retry(run: Run, job: Job, result: Result) -> bool:

@@ -10,9 +10,9 @@ from hashlib import sha256
 from django.db.models import F, Q
 
 from scheduling.conf import conf
+from scheduling.declared_values import LONGEST_KEY
 from scheduling.models import Job, Resource, Run, Seat, State, Target
 
-LONGEST_KEY = 300
 # Of one lock. Each is a row, which everybody locks who wants one of them.
 MOST_SEATS = 1000
 # The lock that all runs share under JOBS_SERIAL; without it, jobs may name it.

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
+from fractions import Fraction
+from functools import partial
+from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connection
-from django.db.models import BooleanField, Exists, F, OuterRef, Q, Subquery
+from django.db.models import BooleanField, F, OuterRef, Q, Subquery
 from django.db.models.expressions import RawSQL
 
 from scheduling import strategies
@@ -34,7 +37,7 @@ class Pick(NamedTuple):
     run_id: UUID | None = None
 
 
-# Of a claim: the run, its target, the target's key, and a position; the highest is that of all.
+# Of a claim: the run, its target, the target's key and position.
 _Claimed = tuple[UUID, int, str, int | None]
 
 
@@ -53,7 +56,8 @@ def select(
 
     `cooldowns` (default: those of the job's feed, by which the pool is kept) are looked up target
     by target: slower, for a person who asks. `sample`: look at this fraction of the targets only.
-    A dry run marks nothing. Raises NotFed, JobRetired, UnknownStrategy, ValueError for a count
+    A dry run marks nothing, and shows who may be picked at `now`, which may be another time than
+    the present: slower, too. Raises NotFed, JobRetired, UnknownStrategy, ValueError for a count
     below 0.
     """
     if count < 0:
@@ -64,26 +68,37 @@ def select(
     if job.retired_at is not None:
         raise JobRetired(f"Job {job.name!r} is retired; declare it again to pick from it")
     strategies.require_known(strategy)
-    if cooldowns is None or cooldowns == feed.cooldowns:
-        targets = strategies.pool_of(job.pk)
-    else:
+    if cooldowns is not None and cooldowns != feed.cooldowns:
         targets = outside_cooldowns(job, cooldowns, now=now)
+    elif dry_run:
+        targets = _pool_at(job, now)
+    else:
+        targets = strategies.pool_of(job.pk)
     if sample is not None:
         targets = _sampled(targets, sample)
-    stages = strategies.stages(strategy, targets, now=now, source=source)
+    stages = partial(strategies.stages, strategy, targets, now=now, source=source)
     if dry_run:
-        first = _first(stages, count, job=job)
+        first = _first(stages(), count)
         return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in first]
     found: list[_Claimed] = []
     # Lost with the server, a pick is in the pool again; its start is flushed together with it.
     with short_transaction(durable=False, in_index_order=True):
-        for stage in stages:
+        # Asked for in here: a team's own strategy may fail at a statement of its own.
+        for stage in stages():
             if len(found) < count:
                 found += _claim(job, feed, stage, count - len(found), strategy=strategy, now=now)
     # Afterwards: a feeder that is at work holds its row, and may wait for our targets.
     if strategy == WITHOUT_HINT and found:
-        _move_clock(job, max(position or 0 for _, _, _, position in found))
+        with short_transaction(durable=False):
+            _move_clock(job, max(position or 0 for _, _, _, position in found))
     return [Pick(target_id, key, strategy, run_id) for run_id, target_id, key, _ in found]
+
+
+def _pool_at(job: Job, now: datetime) -> TargetQuerySet:
+    """Who is in the pool at another time, if nothing happens but that cooldowns end."""
+    return Target.objects.filter(
+        Q(eligible_since__lte=now) | Q(eligible_at__lt=now), job=job, next_fire_at=None
+    )
 
 
 def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> TargetQuerySet:
@@ -93,6 +108,7 @@ def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> Targe
     """
     targets = Target.objects.filter(
         Q(resource=None) | Q(resource__paused_at=None),
+        Q(not_before=None) | Q(not_before__lt=now),
         job=job,
         retired_at=None,
         paused_at=None,
@@ -102,7 +118,9 @@ def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> Targe
     if cooldowns.absolute is not None:
         targets = targets.filter(picked | Q(last_scheduled_at__lt=now - cooldowns.absolute))
     if cooldowns.in_flight is not None:
-        has_come = Q(observed_at__gt=F("last_scheduled_at"))
+        picked_at = F("last_scheduled_at")
+        has_come = Q(observed_at__gt=picked_at)
+        has_come |= Q(last_ended_at__gt=picked_at) | Q(last_skipped_at__gt=picked_at)
         over = Q(last_scheduled_at__lt=now - cooldowns.in_flight)
         targets = targets.filter(picked | has_come | over)
     failed = Q(last_state=State.FAILED)
@@ -110,46 +128,56 @@ def outside_cooldowns(job: Job, cooldowns: Cooldowns, *, now: datetime) -> Targe
     for kind, span in ((failed, cooldowns.failed), (missing, cooldowns.missing)):
         if span is not None:
             targets = targets.filter(observed | ~kind | Q(observed_at__lt=now - span))
-    return targets.exclude(Exists(Run.objects.open().filter(target=OuterRef("pk"))))
+    return _without_open_run(targets)
 
 
-def _open_run(target: Any) -> Any:
-    """A run of a target that has not ended, as a query for one row.
+def _without_open_run(targets: TargetQuerySet) -> TargetQuerySet:
+    return targets.alias(open_run=_open_run()).filter(open_run=None)
 
-    Not for EXISTS: PostgreSQL may answer that by reading all open runs, once for each claim.
+
+def _open_run() -> Subquery:
+    """A run of the target that has not ended.
+
+    Not by EXISTS: PostgreSQL may answer that by reading all open runs, once for each claim.
     """
-    return Run.objects.open().filter(target=target).values("pk")[:1]
+    return Subquery(Run.objects.open().filter(target=OuterRef("pk")).values("pk")[:1])
 
 
 def _sampled(targets: TargetQuerySet, fraction: float) -> TargetQuerySet:
-    """Those of `targets` in one part of many, another part each time: each is in some part."""
-    parts = max(1, round(1 / fraction))
-    part = uuid4().int % parts
-    return targets.alias(part=F("id") % parts).filter(part=part)
+    """That fraction of `targets`, another one each time: each is in some. To a hundredth, or
+    one in so many if it is less than that.
+    """
+    part = Fraction(fraction).limit_denominator(max(100, ceil(1 / fraction)))
+    place = (F("id") + uuid4().int % part.denominator) % part.denominator
+    return targets.alias(place=place).filter(place__lt=part.numerator)
 
 
-def _first(stages: Sequence[TargetQuerySet], count: int, *, job: Job) -> list[tuple[int, str]]:
+def _first(stages: Sequence[TargetQuerySet], count: int) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     for stage in stages:
-        free = stage
-        if not _runs_side_by_side(job):
-            free = stage.alias(open_run=Subquery(_open_run(OuterRef("pk")))).filter(open_run=None)
+        free = _without_open_run(stage)
         found += free.values_list("pk", "key")[: max(0, count - len(found))]
     return found
-
-
-def _runs_side_by_side(job: Job) -> bool:
-    return not make.is_exclusive(job, Target(job=job))
 
 
 def _claim(
     job: Job, feed: Feed, stage: TargetQuerySet, count: int, *, strategy: str, now: datetime
 ) -> list[_Claimed]:
-    template = _template(job, feed, strategy=strategy, now=now)
-    until = now + (feed.cooldowns.in_flight or WHILE_BUSY)
-    stage = stage.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
-    claim = _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows
-    return claim(stage, count, template=template, until=until, now=now)
+    claim = partial(
+        _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows,
+        template=_template(job, feed, strategy=strategy, now=now),
+        until=now + (feed.cooldowns.in_flight or WHILE_BUSY),
+        now=now,
+    )
+    found, taken = claim(_locking(stage), count)
+    if len(found) < count == taken:
+        # Runs that were asked for by hand are open at its head: read past them.
+        found += claim(_locking(_without_open_run(stage)), count - len(found))[0]
+    return found
+
+
+def _locking(targets: TargetQuerySet) -> TargetQuerySet:
+    return targets.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
 
 
 def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
@@ -163,28 +191,33 @@ def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
 
 def _claim_by_rows(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
-) -> list[_Claimed]:
-    # One with an open run is left to that run's end, which gives it its next place.
-    stage = stage.annotate(open_run=Subquery(_open_run(OuterRef("pk"))))
-    rows = list(stage.values_list("pk", "key", "open_run", "position")[:count])
+) -> tuple[list[_Claimed], int]:
+    """Take up to `count` targets; give those that got a run, and how many were taken.
+
+    One with an open run is left to that run's end, which gives it its next place.
+    """
+    stage = stage.annotate(busy=_open_run())
+    rows = list(stage.values_list("pk", "key", "busy", "position")[:count])
     found = [(uuid4(), pk, key, position) for pk, key, busy, position in rows if busy is None]
     marked = Target.objects.filter(pk__in=[pk for pk, *_ in rows])
     marked.update(eligible_since=None, eligible_at=until)
-    marked.filter(pk__in=[pk for _, pk, *_ in found]).update(last_scheduled_at=now)
+    newly = marked.filter(pk__in=[pk for _, pk, *_ in found])
+    # A clock that is behind takes no mark back.
+    newly.exclude(last_scheduled_at__gt=now).update(last_scheduled_at=now)
     runs = []
     for run_id, pk, key, _ in found:
         run = copy(template)
         run.id, run.target_id, run.key = run_id, pk, key
         runs.append(run)
     Run.objects.bulk_create(runs)
-    return found
+    return found, len(rows)
 
 
 def _claim_at_once(
     stage: Any, count: int, *, template: Run, until: datetime, now: datetime
-) -> list[_Claimed]:
+) -> tuple[list[_Claimed], int]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
-    picked, picked_params = stage.values("id", "position")[:count].query.sql_with_params()
+    picked, picked_params = stage.values("id", "key", "position")[:count].query.sql_with_params()
     # In one look, of those alone that are picked, before the runs below are there to be read.
     is_picked = RawSQL("target_id = ANY(ARRAY(SELECT id FROM picked))", [], BooleanField())
     busy, busy_params = (
@@ -198,18 +231,25 @@ def _claim_at_once(
         marked AS (
             UPDATE {target} AS t
             SET eligible_since = NULL, eligible_at = %s,
-                last_scheduled_at =
-                    CASE WHEN t.id IN (SELECT * FROM busy) THEN t.last_scheduled_at ELSE %s END
+                last_scheduled_at = CASE
+                    WHEN t.id IN (SELECT * FROM busy) THEN t.last_scheduled_at
+                    ELSE greatest(t.last_scheduled_at, %s)
+                END
             FROM picked AS p WHERE t.id = p.id
             RETURNING t.id, t.key, t.id IN (SELECT * FROM busy) AS is_busy
+        ),
+        made AS (
+            INSERT INTO {run} ({columns})
+            SELECT {values} FROM marked WHERE NOT is_busy
+            RETURNING id, target_id
         )
-        INSERT INTO {run} ({columns})
-        SELECT {values} FROM marked WHERE NOT is_busy
-        RETURNING id, target_id, key, (SELECT max(position) FROM picked)
+        SELECT made.id, picked.id, picked.key, picked.position
+        FROM picked LEFT JOIN made ON made.target_id = picked.id
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, [*picked_params, *busy_params, until, now, *params])
-        return list(cursor.fetchall())
+        rows = cursor.fetchall()
+    return [row for row in rows if row[0] is not None], len(rows)
 
 
 def _columns_of(template: Run) -> tuple[str, str, list[Any]]:

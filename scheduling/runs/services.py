@@ -18,7 +18,7 @@ from scheduling.runs.make import is_by_hand
 from scheduling.services import ALWAYS
 
 BATCH = 200
-WELL_FIELDS = ("failing_since", "failures_in_a_row", "short_runs")
+WELL_FIELDS = ("failing_since", "failures_in_a_row", "misses", "streak", "short_runs")
 
 
 def look_after(now: datetime) -> int:
@@ -98,7 +98,8 @@ def _forgive(services: list[int], now: datetime) -> int:
             if run is None or run.job is None or target.failing_since is None:
                 continue
             detail = telling.standing_before(target)
-            target.failing_since, target.failures_in_a_row, target.short_runs = None, 0, 0
+            target.failing_since = None
+            target.failures_in_a_row = target.misses = target.streak = target.short_runs = 0
             target.save(update_fields=WELL_FIELDS)
             telling.insert(run, run.job, {Event.FIXED: detail}, now=now)
             forgiven += 1

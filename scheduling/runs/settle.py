@@ -193,9 +193,27 @@ def settle_up_to(
     were missed by, if by any, `reason` that it was a circuit; `missed` is what then becomes of
     them. Raises InvalidSchedule.
     """
+    open_runs, claim = open_runs_of([target.pk])[target.pk], Claim()
+    decide_up_to(target, job, open_runs, claim, now=now, held=held, reason=reason, missed=missed)
+    write(claim, [target])
+
+
+def decide_up_to(
+    target: Target,
+    job: Job,
+    open_runs: list[Run],
+    claim: Claim,
+    *,
+    now: datetime,
+    held: str | None = None,
+    reason: Reason = Reason.PAUSED,
+    missed: CatchUp = CatchUp.NONE,
+) -> None:
+    """Put into `claim` what comes of every fire up to now, as `settle_up_to` does; the caller
+    writes it.
+    """
     schedule = schedule_of(target, job)
-    open_runs = open_runs_of([target.pk])[target.pk]
-    began, claim = target.next_fire_at, Claim()
+    began, ahead = target.next_fire_at, list(open_runs)
     while target.next_fire_at is not None and target.next_fire_at <= now:
         assert began is not None
         plan = (
@@ -212,9 +230,9 @@ def settle_up_to(
                 window=now - began,
             )
         )
-        ahead = [*open_runs, *claim.runs]
+        known = len(claim.runs)
         settle(target, job, schedule, plan, ahead, now=now, claim=claim, held=held, reason=reason)
-    write(claim, [target])
+        ahead += claim.runs[known:]
 
 
 def _remember(target: Target, runs: list[Run], skips: list[Run], now: datetime) -> None:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Least
 
 from scheduling.conf import conf
 from scheduling.db import short_transaction
 from scheduling.errors import TooManyVanished
-from scheduling.models import Job, Listing, Parked, Run, ScheduleStretch, Source, Target
-from scheduling.models.run import State
+from scheduling.models import Job, Listing, Parked, Resource, Run, ScheduleStretch, Source, Target
 from scheduling.runs import coverage, listed
 from scheduling.runs.listing import Place, advance, close_listing
-from scheduling.runs.naming import resume_all
+from scheduling.runs.naming import AT_ONCE, resume_all
 from scheduling.runs.targets import retire_target
 
 logger = logging.getLogger("scheduling.runs")
 
 Vanish = Literal["retire", "keep"]
+# A listing's column counts no further.
+MOST_MISSED = 32_767
 
 
 def end_listing(
@@ -80,77 +81,116 @@ def _require_few(place: Place) -> None:
 
 
 def _sweep(place: Place, *, now: datetime) -> Place:
-    after = place.vanish_after
+    """Let go, page by page, of what is no longer named, from where an attempt that died stopped."""
     while True:
         unnamed = _unnamed(place).filter(pk__gt=place.swept).order_by("pk")
         rows = list(unnamed[: conf.LIST_BATCH])
         if not rows:
             return place
-        going = [row for row in rows if after is not None and row.missed + 1 >= after]
-        with short_transaction():
-            settled = _let_go(place.source, going, now=now)
-            Listing.objects.filter(pk__in=[row.pk for row in rows]).update(missed=F("missed") + 1)
-            swept = replace(place, swept=rows[-1].pk, gone=place.gone + len(going))
-            place = advance(swept, now=now)
-        resume_all(settled, by=listed.by_source(place.source), now=now)
+        size = AT_ONCE if _has_some_to_wind_up(place, rows) else len(rows)
+        for begin in range(0, len(rows), size):
+            place = _sweep_group(place, rows[begin : begin + size], now=now)
 
 
-def _let_go(source: Source, rows: Collection[Listing], *, now: datetime) -> listed.Settled:
-    """Let listings go; give what has become of the targets that others list."""
-    jobs = {job.pk: job for job in source.jobs.select_related("calendar")}
-    ids = {row.resource_id for row in rows}
-    # Locked before the listings, as everywhere.
+def _has_some_to_wind_up(place: Place, rows: Collection[Listing]) -> bool:
+    if place.vanish_after is None:
+        return False
+    keys = Resource.objects.filter(pk__in=[row.resource_id for row in rows]).values_list("key")
+    return _to_wind_up(_targets_of(place.source, {key for (key,) in keys})).exists()
+
+
+def _sweep_group(place: Place, rows: Sequence[Listing], *, now: datetime) -> Place:
+    """Let go of these in one transaction, with where to go on."""
+    after = place.vanish_after
+    with short_transaction():
+        targets, unnamed, resources = _lock_unnamed(place, rows)
+        going = [row for row in unnamed if after is not None and row.missed + 1 >= after]
+        gone = {resources[row.resource_id] for row in going}
+        # Before the sum: what stands there already may be all that the column takes.
+        Listing.objects.filter(pk__in=[row.pk for row in unnamed]).update(
+            missed=Least(F("missed"), MOST_MISSED - 1) + 1
+        )
+        Listing.objects.filter(pk__in=[row.pk for row in going]).update(gone_at=now)
+        settled = _let_go(
+            [target for target in targets if target.key in gone],
+            {pk: key for pk, key in resources.items() if key in gone},
+            place.source,
+            now=now,
+        )
+        swept = replace(place, swept=rows[-1].pk, gone=place.gone + len(going))
+        place = advance(swept, now=now)
+    resume_all(settled, by=listed.by_source(place.source), now=now)
+    return place
+
+
+def _lock_unnamed(
+    place: Place, rows: Collection[Listing]
+) -> tuple[list[Target], list[Listing], dict[int, str]]:
+    """Lock the targets and resources (id -> key) of these listings; give which of the listings are
+    unnamed even now: somebody may have named them since we looked.
+    """
+    ids = [row.resource_id for row in rows]
+    keys = dict(Resource.objects.filter(pk__in=ids).values_list("pk", "key"))
     targets = list(
-        Target.objects.filter(job__in=jobs, resource__in=ids, retired_at=None)
+        _targets_of(place.source, keys.values())
         .order_by("pk")
         .select_for_update(no_key=True, of=("self",))
         .select_related("resource")
     )
-    Listing.objects.filter(pk__in=[row.pk for row in rows]).update(gone_at=now)
-    listings, listers = listings_of(ids)
+    # Who names a resource holds it, whether it has targets or not.
+    locked = Resource.objects.filter(pk__in=ids).order_by("key").select_for_update(no_key=True)
+    resources = dict(locked.values_list("pk", "key"))
+    unnamed = list(_unnamed(place).filter(pk__in=[row.pk for row in rows]))
+    return targets, unnamed, resources
+
+
+def _targets_of(source: Source, keys: Iterable[str]) -> QuerySet[Target]:
+    """What a source has given its jobs; by key, as a target's resource may be another one."""
+    return Target.objects.filter(job__in=source.jobs.all(), key__in=list(keys), retired_at=None)
+
+
+def _let_go(
+    targets: Collection[Target], resources: Mapping[int, str], source: Source, *, now: datetime
+) -> listed.Settled:
+    """Retire locked targets of what is gone; give what has become of those that others list."""
+    listings = listed.listings_of(resources)
+    listers = listed.Listers.of(listings)
     kept, alone = [], []
     for target in targets:
-        is_listed = listers.live(listings[target.resource_id or 0], target.job_id)
         # One that nobody has named, and no source has made, is not theirs to retire.
-        if is_listed:
+        if listers.live(listings[target.key], target.job_id):
             kept.append(target)
         elif target.source_id is not None:
             alone.append(target)
+    jobs = {job.pk: job for job in source.jobs.select_related("calendar")}
     settled = listed.settle(kept, listings, listers, jobs, now=now)
     settled.write()
-    for target in _retire_at_rest(alone, jobs, now=now):
-        retire_target(target, now=now)
+    ids = [target.pk for target in alone]
+    busy = set(_to_wind_up(Target.objects.filter(pk__in=ids)).values_list("pk", flat=True))
+    _retire_at_rest([target for target in alone if target.pk not in busy], now=now)
+    for target in alone:
+        if target.pk in busy:
+            retire_target(target, now=now)
     return settled
 
 
-def listings_of(resources: Collection[int]) -> tuple[dict[int, list[Listing]], listed.Listers]:
-    """The listings of resources, by their ids, and their sources."""
-    listings: dict[int, list[Listing]] = defaultdict(list)
-    for row in Listing.objects.filter(resource__in=resources):
-        listings[row.resource_id].append(row)
-    sources = (row.source_id for rows in listings.values() for row in rows)
-    return listings, listed.Listers.read(sources)
-
-
-def _retire_at_rest(
-    targets: Collection[Target], jobs: dict[int, Job], *, now: datetime
-) -> list[Target]:
-    """Retire, in one UPDATE, locked targets of which nothing waits; give the others."""
-    ids = [target.pk for target in targets]
-    waited_for = set(
-        Run.objects.filter(target__in=ids, state=State.QUEUED).values_list("target_id", flat=True)
+def _to_wind_up(targets: QuerySet[Target]) -> QuerySet[Target]:
+    """Those of which something is owed, waits, or is held until they fire again: they are retired
+    one by one.
+    """
+    queued = Run.objects.queued().filter(target=OuterRef("pk"))
+    # A schedule that names fire times is settled.
+    stretch = ScheduleStretch.objects.filter(target=OuterRef("pk"), until=None)
+    has_cursor = Q(next_fire_at__isnull=False) | Q(parked_cursor__isnull=False)
+    return targets.filter(
+        has_cursor | Q(job__locks_until_next_fire=True) | Exists(queued) | Exists(stretch)
     )
-    # A schedule that names fire times is settled, one by one.
-    stretches = ScheduleStretch.objects.filter(target__in=ids, until=None)
-    waited_for |= set(stretches.values_list("target_id", flat=True))
-    at_rest: list[Target] = []
-    others: list[Target] = []
-    for target in targets:
-        has_cursor = target.next_fire_at is not None or target.parked_cursor is not None
-        has_more = has_cursor or jobs[target.job_id].locks_until_next_fire
-        (others if has_more or target.pk in waited_for else at_rest).append(target)
+
+
+def _retire_at_rest(targets: Collection[Target], *, now: datetime) -> None:
+    """Retire, in one UPDATE, locked targets of which nothing waits."""
     changes = []
-    for target in at_rest:
+    for target in targets:
         before = coverage.facts_of(target)
         target.retired_at = now
         changes.append(
@@ -161,11 +201,10 @@ def _retire_at_rest(
                 after=coverage.facts_of(target),
             )
         )
-    Target.objects.filter(pk__in=[target.pk for target in at_rest]).update(
+    Target.objects.filter(pk__in=[target.pk for target in targets]).update(
         retired_at=now, parked=Parked.RETIRED, eligible_at=None, eligible_since=None
     )
     coverage.note_many(changes)
-    return others
 
 
 # --- on trial, and live ---------------------------------------------------------------------------
@@ -193,30 +232,39 @@ def set_trial(source: Source, *, is_trial: bool, by: str, now: datetime) -> bool
 
 def see_to_targets(source: Source, *, now: datetime) -> int:
     """Let all targets that a source named first be as its listings say; give how many."""
-    of_source = Target.objects.filter(source=source, retired_at=None)
+    mine = Target.objects.filter(source=source, job__in=source.jobs.all(), retired_at=None)
     if source.is_trial:
-        of_source = of_source.filter(paused_at=None)
+        mine = mine.filter(paused_at=None)
     else:
-        of_source = of_source.filter(paused_by=listed.by_source(source))
+        mine = mine.filter(paused_by=listed.by_source(source))
     after, seen = 0, 0
     while True:
-        ids = list(
-            of_source.filter(pk__gt=after)
-            .order_by("pk")
-            .values_list("pk", flat=True)[: conf.LIST_BATCH]
-        )
+        # By way of its listings: targets have no index by source.
+        rows = Listing.objects.filter(source=source, resource__gt=after).order_by("resource_id")
+        ids = list(rows.values_list("resource_id", flat=True)[: conf.LIST_BATCH])
         if not ids:
             return seen
-        with short_transaction():
-            targets = list(
-                Target.objects.filter(pk__in=ids)
-                .order_by("pk")
-                .select_for_update(no_key=True, of=("self",))
-                .select_related("resource")
-            )
-            jobs = Job.objects.select_related("calendar").in_bulk({t.job_id for t in targets})
-            listings, listers = listings_of({target.resource_id or 0 for target in targets})
-            settled = listed.settle(targets, listings, listers, jobs, now=now)
-            settled.write()
-        resume_all(settled, by=listed.by_source(source), now=now)
-        after, seen = ids[-1], seen + len(ids)
+        resources = dict(Resource.objects.filter(pk__in=ids).values_list("pk", "key"))
+        after, seen = ids[-1], seen + _see_to(source, mine, resources, now=now)
+
+
+def _see_to(
+    source: Source, mine: QuerySet[Target], resources: Mapping[int, str], *, now: datetime
+) -> int:
+    # A look without locks first: of most there is nothing to be done.
+    ids = list(mine.filter(key__in=resources.values()).values_list("pk", flat=True))
+    if not ids:
+        return 0
+    with short_transaction():
+        targets = list(
+            Target.objects.filter(pk__in=ids)
+            .order_by("pk")
+            .select_for_update(no_key=True, of=("self",))
+            .select_related("resource")
+        )
+        jobs = Job.objects.select_related("calendar").in_bulk({t.job_id for t in targets})
+        listings = listed.listings_of(resources)
+        settled = listed.settle(targets, listings, listed.Listers.of(listings), jobs, now=now)
+        settled.write()
+    resume_all(settled, by=listed.by_source(source), now=now)
+    return len(ids)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from scheduling.declared_values import LONGEST_KEY
 from scheduling.errors import InvalidSpan, SchedulingError
 from scheduling.simulation.inventory import Thing, words
 from scheduling.spans import parse_span
 
-LONGEST_KEY = 300
 LONGEST_SPAN = 36_525 * 86_400.0
 
 

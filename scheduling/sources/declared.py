@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -26,6 +26,13 @@ MOST_MISSED = 32_767
 
 # A million resources take longer than an ordinary job may. Who is ended goes on where it stopped.
 HARD_LIMIT = timedelta(hours=4)
+
+# Keywords of @job that a source's jobs have no use for -> what to do instead
+NOT_OF_JOBS = {
+    "schedule": "say when by full= and incremental=",
+    "args": "its jobs are given none; drop it",
+    "kwargs": "its jobs have their own; give those of the targets in each Named",
+}
 
 Enumerate = Callable[["Listing"], "Iterable[Named | Page | Unread]"]
 F = TypeVar("F", bound=Enumerate)
@@ -117,31 +124,11 @@ def source(
     def declare(function: F) -> F:
         called = _name_of(function)
         own = read.as_name(name or called)
-        if len(own) > LONGEST_SOURCE:
-            raise InvalidDeclaration(
-                f"Source {own!r} has a name of {len(own)} characters; at most {LONGEST_SOURCE}, "
-                "so that its jobs can be named after it"
-            )
-        wanted = read.as_names(jobs, own, "jobs")
-        if not wanted:
-            raise InvalidDeclaration(f"Source {own!r} names no jobs; say which get its targets")
-        if vanish not in ("retire", "keep"):
-            raise InvalidDeclaration(
-                f"Source {own!r}: vanish is {vanish!r}; choose 'retire' or 'keep'"
-            )
-        numbers = (
-            ("vanish_after", vanish_after, MOST_MISSED),
-            ("trial_limit", trial_limit, 10_000),
-            ("page_size", page_size, 100_000),
-        )
-        for what, number, most in numbers:
-            read.whole(1, most)(number, own, what)
         told = description if description is not None else (function.__doc__ or "").strip()
-        task = f"{function.__module__}.{called}"
         declaration = SourceDeclaration(
             name=own,
-            task=task,
-            jobs=wanted,
+            task=f"{function.__module__}.{called}",
+            jobs=read.as_names(jobs, own, "jobs"),
             description=told.partition("\n")[0][:LONGEST_DESCRIPTION],
             is_express=read.as_flag(express, own, "express"),
             is_trial=read.as_flag(trial, own, "trial"),
@@ -151,35 +138,71 @@ def source(
             page_size=page_size,
             enumerate=function,
         )
+        _require_sound(declaration, options)
         # First: what is refused here is no task either.
         sources.add(declaration)
-        body = shared_task(name=task)(_body_of(own, function))
-        shared: dict[str, Any] = {
-            "hard_limit": hard_limit,
-            "retries": retries,
-            "idempotent": True,
-            **options,
-            "locks": (f"source {own}", *read.as_names(options.get("locks", ()), own, "locks")),
-        }
-        what = f"what {own} names"
-        job(
-            full,
-            name=declaration.full_job,
-            kwargs={"full": True},
-            description=f"List all of {what}",
-            **shared,
-        )(body)
-        if incremental is not None:
-            job(
-                incremental,
-                name=declaration.incremental_job,
-                kwargs={"full": False},
-                description=f"List what has changed of {what}",
-                **shared,
-            )(body)
+        shared = {"hard_limit": hard_limit, "retries": retries, **options}
+        _declare_jobs(declaration, full=full, incremental=incremental, shared=shared)
         return function
 
     return declare
+
+
+def _require_sound(declaration: SourceDeclaration, options: Mapping[str, Any]) -> None:
+    """Raises InvalidDeclaration."""
+    own = declaration.name
+    if len(own) > LONGEST_SOURCE:
+        raise InvalidDeclaration(
+            f"Source {own!r} has a name of {len(own)} characters; at most {LONGEST_SOURCE}, "
+            "so that its jobs can be named after it"
+        )
+    if not declaration.jobs:
+        raise InvalidDeclaration(f"Source {own!r} names no jobs; say which get its targets")
+    if declaration.vanish not in ("retire", "keep"):
+        raise InvalidDeclaration(
+            f"Source {own!r}: vanish is {declaration.vanish!r}; choose 'retire' or 'keep'"
+        )
+    numbers = (
+        ("vanish_after", declaration.vanish_after, MOST_MISSED),
+        ("trial_limit", declaration.trial_limit, 10_000),
+        ("page_size", declaration.page_size, 100_000),
+    )
+    for what, number, most in numbers:
+        read.whole(1, most)(number, own, what)
+    for option, instead in NOT_OF_JOBS.items():
+        if option in options:
+            raise InvalidDeclaration(f"Source {own!r} gives {option}=; {instead}")
+
+
+def _declare_jobs(
+    declaration: SourceDeclaration,
+    *,
+    full: Schedule | str | timedelta | None,
+    incremental: Schedule | str | timedelta | None,
+    shared: Mapping[str, Any],
+) -> None:
+    own = declaration.name
+    body = shared_task(name=declaration.task)(_body_of(own, declaration.enumerate))
+    keywords = {
+        "idempotent": True,
+        **shared,
+        "locks": (f"source {own}", *read.as_names(shared.get("locks", ()), own, "locks")),
+    }
+    job(
+        full,
+        name=declaration.full_job,
+        kwargs={"full": True},
+        description=f"List all of what {own} names",
+        **keywords,
+    )(body)
+    if incremental is not None:
+        job(
+            incremental,
+            name=declaration.incremental_job,
+            kwargs={"full": False},
+            description=f"List what has changed of what {own} names",
+            **keywords,
+        )(body)
 
 
 def _name_of(function: object) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
-from http.client import HTTPMessage
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from scheduling.errors import UnreadablePage
+from scheduling.sources.fetching import Allowed, get, shown
 from scheduling.sources.progress import Listing
-from scheduling.sources.reading import Field, Fields, Reading, named_or_unread, value_of
+from scheduling.sources.reading import (
+    Field,
+    Fields,
+    Reading,
+    in_words,
+    named_or_unread,
+    value_of,
+)
 from scheduling.sources.values import Named, Page, Unread
 
 LARGEST_PAGE = 16 * 1024 * 1024  # bytes
@@ -41,21 +45,26 @@ def from_pages(
     """Name what the pages of an HTTP listing hold.
 
     `items` says where in a page its entries are ("": the page is a list of them), `next` where its
-    link to the next page is, or its token, which the query `parameter` then takes; none: it is the
-    last page. Links lead to the listing's own host, or to one of `hosts`, which are given the
-    `headers` as well. Raises UnreadablePage; the job's retries go on from the page that failed.
+    link to the next page is, or its token, which the query `parameter` then takes. The last page
+    has none: the last name of `next` is missing, None or "". Links lead to the listing's own host,
+    or to one of `hosts`, which are given the `headers` as well. Raises UnreadablePage; the job's
+    retries go on from the page that failed.
+
+    Until the listing ends, the address of the next page is kept in the source's state, as it is:
+    a secret belongs into `headers`.
     """
     read = Reading(
         key=key, hint=hint, kwargs=kwargs, enabled=enabled, labels=labels, description=description
     )
-    allowed = _Allowed(url, hosts)
+    allowed = Allowed(url, hosts)
     address = listing.token if isinstance(listing.token, str) else url
+    circle = _Circle(address)
     while True:
-        page = _get(address, allowed, headers or {}, timeout, largest)
+        page = get(address, allowed, headers or {}, timeout, largest)
         entries = _entries(page, items, address)
         found: list[Named] = []
         for number, entry in enumerate(entries, start=1):
-            item = named_or_unread(read, entry, f"entry {number} of {address}")
+            item = named_or_unread(read, entry, f"entry {number} of {shown(address)}")
             if isinstance(item, Named):
                 found.append(item)
             else:
@@ -65,94 +74,88 @@ def from_pages(
             yield Page(found, None)
             return
         allowed.require(following)
-        if following == address:
-            raise UnreadablePage(f"{address} names itself as its next page; its paging is broken")
+        circle.go_on(address, following)
         yield Page(found, following)
         address = following
 
 
-class _Allowed:
-    """Where a listing may lead: over the same scheme or a safer one, to its own host or others
-    that were named.
+class _Circle:
+    """Notices addresses that lead back to where they were, however long the way, by one that it
+    remembers: each time after twice as many pages it is another.
     """
 
-    def __init__(self, url: str, hosts: Collection[str]) -> None:
-        start = urlsplit(url)
-        self._is_secure = start.scheme == "https"
-        self._hosts = {start.netloc.lower(), *(host.lower() for host in hosts)}
-        self.require(url)
+    def __init__(self, address: str) -> None:
+        self._remembered = address
+        self._pages, self._limit = 0, 1
 
-    def require(self, url: str) -> None:
+    def go_on(self, address: str, following: str) -> None:
         """Raises UnreadablePage."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise UnreadablePage(f"{url!r} is no address of a listing; give one with http or https")
-        if self._is_secure and parts.scheme != "https":
-            raise UnreadablePage(f"{url!r} leaves https, on which the listing began")
-        if parts.netloc.lower() not in self._hosts:
+        if following == address:
             raise UnreadablePage(
-                f"{url!r} leads to {parts.netloc!r}; name it in hosts= if it belongs to the listing"
+                f"{shown(address)} names itself as its next page; its paging is broken"
             )
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only where a link may lead."""
-
-    def __init__(self, allowed: _Allowed) -> None:
-        self._allowed = allowed
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        self._allowed.require(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _get(
-    url: str, allowed: _Allowed, headers: Mapping[str, str], timeout: timedelta, largest: int
-) -> Any:
-    """Read one page of JSON. Raises UnreadablePage."""
-    allowed.require(url)
-    opener = urllib.request.build_opener(_Redirects(allowed))
-    request = urllib.request.Request(url, headers={"Accept": "application/json", **headers})
-    try:
-        with opener.open(request, timeout=timeout.total_seconds()) as answer:
-            body = answer.read(largest + 1)
-    except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
-        raise UnreadablePage(f"{url} cannot be read: {error}") from error
-    if len(body) > largest:
-        raise UnreadablePage(f"{url} is larger than {largest} bytes; ask for smaller pages")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UnreadablePage(f"{url} is no JSON: {error}") from error
+        if following == self._remembered:
+            raise UnreadablePage(
+                f"{shown(following)} comes again as the page after {shown(address)}; "
+                "its paging is broken"
+            )
+        self._pages += 1
+        if self._pages == self._limit:
+            self._remembered, self._pages = following, 0
+            self._limit *= 2
 
 
 def _entries(page: Any, items: str | Callable[[Any], Any], url: str) -> list[Any]:
     try:
         found = page if items == "" else value_of(page, items)
-    except (ValueError, AttributeError) as error:
-        raise UnreadablePage(f"{url} has no entries at {items!r}: {error}") from error
+    # Whatever somebody's function raises
+    except Exception as error:
+        raise UnreadablePage(
+            f"{shown(url)} has no entries at {items!r}: {in_words(error)}"
+        ) from error
     if not isinstance(found, list):
-        raise UnreadablePage(f"{url} has {type(found).__name__} at {items!r} instead of a list")
+        raise UnreadablePage(
+            f"{shown(url)} has {type(found).__name__} at {items!r} instead of a list"
+        )
     return found
 
 
 def _next(page: Any, next: str | Callable[[Any], Any], url: str, parameter: str) -> str | None:
+    """Give the address of the next page, None after the last. Raises UnreadablePage."""
     try:
-        found = value_of(page, next) if callable(next) or isinstance(page, Mapping) else None
-    except (ValueError, AttributeError):
+        found = next(page) if callable(next) else _at_end_of(page, next)
+        return None if found is None or found == "" else _address_of(found, url, parameter)
+    # Whatever somebody's function raises. To take it for the end would let the rest vanish.
+    except Exception as error:
+        raise UnreadablePage(
+            f"{shown(url)} does not say which page is next: {in_words(error)}"
+        ) from error
+
+
+def _at_end_of(page: Any, path: str) -> Any:
+    """What is there; None also if only the last name of the path is missing. Raises ValueError."""
+    way, _, last = path.rpartition(".")
+    holder = value_of(page, way) if way else page
+    if isinstance(holder, Mapping):
+        return holder.get(last)
+    if holder is page and isinstance(page, list):  # of entries, and nothing else
         return None
-    if found is None or found == "":
-        return None
+    raise ValueError(f"it has {type(holder).__name__} instead of what holds {last!r}")
+
+
+def _address_of(found: Any, url: str, parameter: str) -> str:
+    """Raises ValueError."""
     if not parameter:
-        return urljoin(url, str(found))
+        if not isinstance(found, str):
+            raise ValueError(
+                f"it has {type(found).__name__} instead of a link; name its query parameter="
+            )
+        link = urljoin(url, found)
+        urlsplit(link)  # raises what is no address
+        return link
+    if not isinstance(found, str | int | float) or isinstance(found, bool):
+        raise ValueError(f"it has {type(found).__name__} instead of a token")
     parts = urlsplit(url)
-    query = [(name, value) for name, value in parse_qsl(parts.query) if name != parameter]
-    return urlunsplit(parts._replace(query=urlencode([*query, (parameter, str(found))])))
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    query = [*((name, value) for name, value in given if name != parameter), (parameter, found)]
+    return urlunsplit(parts._replace(query=urlencode(query)))

@@ -16,6 +16,9 @@ from scheduling.runs.vanishing import end_listing
 from scheduling.sources.declared import SourceDeclaration
 from scheduling.sources.values import Named, Page, Token, Unread
 
+# On trial, a source is given up after so many entries that cannot be read.
+UNREAD_ON_TRIAL = 1000
+
 
 class Listing:
     """A listing in progress. What is given to it is written in batches, and then seen at once."""
@@ -91,8 +94,10 @@ def run(declaration: SourceDeclaration, *, is_full: bool) -> runs.Result:
     if source.is_trial and not is_full:
         return _succeeded("On trial: only its full listings name anything.", None)
     place = places.begin_listing(source, full=is_full, now=clock.now())
-    listing = Listing(place, page_size=declaration.page_size)
     limit = declaration.trial_limit if source.is_trial else None
+    # Smaller on trial, so that a page is full before too much was read.
+    page_size = min(declaration.page_size, limit or declaration.page_size)
+    listing = Listing(place, page_size=page_size)
     is_whole = True
     if not place.is_listed:
         is_whole = _go_through(listing, declaration.enumerate(listing), limit=limit)
@@ -117,27 +122,27 @@ def run(declaration: SourceDeclaration, *, is_full: bool) -> runs.Result:
             output=text,
             output_bytes=len(text.encode()),
         )
-    trial = f"On trial: at most {limit} are named." if limit is not None else ""
-    return _succeeded(_told(ended, trial), ended)
+    return _succeeded(_told(ended, _told_of_trial(ended, limit)), ended)
 
 
 def _go_through(
     listing: Listing, items: Iterable[Named | Page | Unread], *, limit: int | None
 ) -> bool:
     """Record what a source names; False: somebody has stopped it, or the limit is reached."""
-    left = limit
+    left, unread_left = limit, UNREAD_ON_TRIAL
     for item in items:
-        if left is not None:
+        if left is None:
+            listing.take(item)
+        elif isinstance(item, Unread):
+            listing.take(item)
+            unread_left -= 1
+        else:
             several = item.items if isinstance(item, Page) else [item]
             for each in several[:left]:
                 listing.take(each)
             left -= len(several)
-            if left <= 0:
-                listing.flush()
-                return False
-        else:
-            listing.take(item)
-        if _is_stopped():
+        is_over = left is not None and (left <= 0 or not unread_left)
+        if is_over or _is_stopped():
             listing.flush()
             return False
     listing.flush()
@@ -166,6 +171,15 @@ def _told(place: places.Place, last: str) -> str:
         if place.full:
             lines.append("What was not named may be among them, so none of it counts as missed.")
     return "\n".join([*lines, *([last] if last else [])])
+
+
+def _told_of_trial(place: places.Place, limit: int | None) -> str:
+    if limit is None:
+        return ""
+    told = f"On trial: at most {limit} are named."
+    if place.unread >= UNREAD_ON_TRIAL:
+        told += f" It ends after {UNREAD_ON_TRIAL} entries that cannot be read."
+    return told
 
 
 def _succeeded(text: str, ended: places.Place | None) -> runs.Result:

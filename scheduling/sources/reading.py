@@ -14,6 +14,9 @@ Field = str | Callable[[Any], Any]
 # Names of fields, or a function of the thing that gives a mapping
 Fields = Sequence[str] | Callable[[Any], Mapping[str, Any]]
 
+# What a thing is to blame for. Anything else is an error of the code, and ends the listing.
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -27,7 +30,7 @@ class Reading:
     description: Field | None = None
 
     def __call__(self, thing: Any) -> Named:
-        """Raises ValueError or TypeError if the thing is not as it should be."""
+        """Raises one of UNREADABLE, or what a function raises, if it is not as it should be."""
         key = value_of(thing, self.key)
         description = None if self.description is None else value_of(thing, self.description)
         return Named(
@@ -38,6 +41,14 @@ class Reading:
             labels=_values_of(thing, self.labels),
             description="" if description is None else str(description),
         )
+
+    def names(self) -> list[str]:
+        """Give the fields that are said by name; functions find theirs themselves."""
+        single = (self.key, self.hint, self.enabled, self.description)
+        several = (
+            each for fields in (self.kwargs, self.labels) if not callable(fields) for each in fields
+        )
+        return [each for each in (*single, *several) if isinstance(each, str)]
 
 
 def value_of(thing: Any, field: Field) -> Any:
@@ -91,7 +102,8 @@ def from_generator(
     labels: Fields = (),
     description: Field | None = None,
 ) -> Iterator[Named | Unread]:
-    """Name each of some things: dicts or objects. What is wrong with one stops no other.
+    """Name each of some things: dicts or objects. What is wrong with one stops no other, also if
+    it is a function that finds it (a KeyError, say; see UNREADABLE).
 
     It begins at the start if it is interrupted; give `Page`s for another way.
     """
@@ -105,5 +117,12 @@ def from_generator(
 def named_or_unread(read: Reading, thing: Any, where: str) -> Named | Unread:
     try:
         return read(thing)
-    except (ValueError, TypeError, AttributeError) as error:
-        return Unread(where, str(error))
+    except UNREADABLE as error:
+        return Unread(where, in_words(error))
+
+
+def in_words(error: Exception) -> str:
+    """Tell an error; of most, such as a KeyError, the words alone say nothing."""
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

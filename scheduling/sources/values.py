@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from scheduling.declared_values import LONGEST_KEY
 from scheduling.zones import require_aware
 
-LONGEST_KEY = 300
 LONGEST_DESCRIPTION = 300
 
 # Where a listing goes on: whatever JSON has. None: at its beginning.

@@ -147,7 +147,7 @@ def _sync_one(declaration: Declaration, result: SyncResult, *, now: datetime) ->
     known = Job.objects.filter(name=declaration.name).first()
     if known is not None and any(getattr(known, name) != wanted[name] for name in MOVING):
         # Targets before their job, as everybody locks them.
-        runs.lock_targets(Target.objects.filter(job=known, retired_at=None))
+        runs.lock_for_edit(known)
     # An operator may be setting a field meanwhile: the JSON of overrides is read and written.
     job = Job.objects.select_for_update(no_key=True).filter(name=declaration.name).first()
     if job is None:

@@ -22,7 +22,7 @@ from scheduling.declarations.columns import (
 from scheduling.declarations.rows import ROW_FIELDS
 from scheduling.declared_values import as_first_run, as_ping_url
 from scheduling.errors import InvalidDeclaration
-from scheduling.models import Job, Target
+from scheduling.models import Job
 from scheduling.models.job import DeclaredIn
 from scheduling.schedules import parse, require_supported
 
@@ -85,7 +85,7 @@ def _code_of(job: Job, field: str) -> Any:
 def _locked(job: Job, *fields: str) -> Job:
     if LOCKING.intersection(fields):
         # Targets before their job, as everybody locks them.
-        runs.lock_targets(Target.objects.filter(job=job, retired_at=None))
+        runs.lock_for_edit(job)
     # Two operators may set two fields of the one JSON column at once.
     return Job.objects.select_for_update(no_key=True).get(pk=job.pk)
 

@@ -8,9 +8,9 @@ from django.views.decorators.http import require_safe
 
 from scheduling import health
 
-# One job's unreadable schedule or unfit pool is for its owner, and a stranger's garbage for the
-# operator: no reason to take a process out of service.
-OWNERS = ("schedules", "limits", "dead_letters")
+# One job's unreadable schedule or unfit pool is for its owner, a stranger's garbage and a history
+# that grows for the operator: no reason to take a process out of service.
+OWNERS = ("schedules", "limits", "dead_letters", "archive")
 ASKED = tuple(name for name in health.NAMES if name not in OWNERS)
 
 
@@ -19,9 +19,9 @@ ASKED = tuple(name for name in health.NAMES if name not in OWNERS)
 def healthz(request: HttpRequest) -> HttpResponse:
     """Answer 200 if all is well, else 503, with a line for each check: its name and ok or failed.
 
-    Unreadable schedules, limits and dead letters count in `jobs health`, here when asked for.
-    `?check=NAME` (repeatable) asks for some checks: a container of the web process is alive if
-    `?check=database` is, whatever becomes of beats.
+    Unreadable schedules, limits, dead letters and a late archive count in `jobs health`, here when
+    asked for. `?check=NAME` (repeatable) asks for some checks: a container of the web process is
+    alive if `?check=database` is, whatever becomes of beats.
     """
     names = request.GET.getlist("check")
     unknown = sorted(set(names) - set(health.NAMES))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +12,7 @@ from django.test import Client
 
 from scheduling import clock, runs
 from scheduling.measures import Facts
-from scheduling.models import Cause, CoverageCount, Job, Listing, Source, Target
+from scheduling.models import Cause, CoverageCount, Job, Listing, Resource, Source, Target
 from scheduling.runs import coverage as counting
 from scheduling.views.coverage_figures import MOST_PAIRS
 from tests.factories import NOW, make_job, make_run, make_target
@@ -62,10 +64,26 @@ def test_its_figures_lead_to_the_targets_behind_them() -> None:
     job = covered()
     client = log_in("view_coveragecount", "view_target")
     response = client.get(page("scheduling_coveragecount_changelist"))
-    query = {"job__id__exact": str(job.pk), "standing": "stale"}
-    address = page("scheduling_target_changelist", **query)
-    assert address.replace("&", "&amp;") in response.content.decode()
-    assert [target.key for target in client.get(address).context["cl"].result_list] == ["stale"]
+    make_target(job)  # the job itself is counted nowhere
+    runs.pause(job, by="eve", reason="", now=clock.now())  # which pauses none of them themselves
+    figures = dict(response.context["rows"][0].figures)
+    listed = {
+        name: [target.key for target in client.get(address).context["cl"].result_list]
+        for name, address in ((name, href_in(str(figure))) for name, figure in figures.items())
+        if address
+    }
+    assert listed == {
+        "Known": ["fresh", "new", "paused", "stale"],
+        "Never checked": ["new"],
+        "Stale": ["stale"],
+        "Paused": ["paused"],
+    }
+    assert all(f">{len(keys)}</a>" in figures[name] for name, keys in listed.items())
+
+
+def href_in(text: str) -> str:
+    found = re.search(r'href="([^"]*)"', text)
+    return html.unescape(found[1]) if found else ""
 
 
 def test_the_page_of_a_job_has_its_lag_first_successes_and_sources() -> None:
@@ -161,6 +179,15 @@ def test_the_page_of_a_target_tells_what_was_found() -> None:
     assert NASTY not in response.content.decode()
 
 
+def test_the_arguments_of_a_target_are_for_those_who_may_change_them_or_see_those_of_runs() -> None:
+    target = make_target(make_job("load"), "thing", kwargs={"password": "sesame"})
+    address = page("scheduling_target_change", target.pk)
+    assert "sesame" not in log_in("view_target").get(address).content.decode()
+    for name, permission in (("bob", "change_target"), ("eve", "view_run_output")):
+        shown = log_in("view_target", permission, name=name).get(address)
+        assert "sesame" in shown.content.decode()
+
+
 def test_the_page_of_a_plain_target_says_nothing_of_findings() -> None:
     target = make_target(make_job("plain"))
     shown = text_of(log_in("view_target").get(page("scheduling_target_change", target.pk)))
@@ -177,6 +204,7 @@ def test_the_page_of_a_plain_target_says_nothing_of_findings() -> None:
         ("cooling", ["cooling"]),
         ("in_pool", ["new"]),
         ("paused", ["paused"]),
+        ("held", ["cooling", "paused"]),
         ("retired", ["retired"]),
         ("nonsense", ["cooling", "failing", "new", "paused", "stale"]),
     ],
@@ -193,6 +221,9 @@ def test_targets_are_listed_by_how_they_stand(standing: str, keys: list[str]) ->
     }
     for key, columns in rows.items():
         make_target(job, key, **columns)
+    held = make_target(make_job("other"), "held", resource="thing").resource
+    Resource.objects.filter(key="thing").update(paused_at=NOW)
+    Target.objects.filter(key="cooling").update(resource=held)
     address = page("scheduling_target_changelist", standing=standing, job__id__exact=str(job.pk))
     response = log_in("view_target", "view_job").get(address)
     assert [target.key for target in response.context["cl"].result_list] == keys
@@ -223,12 +254,29 @@ def test_the_page_of_a_resource_tells_how_each_source_lists_it() -> None:
             last_seen_at=NOW,
             **columns,
         )
-    response = log_in("view_resource").get(page("scheduling_resource_change", target.resource_id))
+    address = page("scheduling_resource_change", target.resource_id)
+    response = log_in("view_resource", "view_run_output").get(address)
     shown = text_of(response)
+    assert NASTY in shown
     assert "a listed" in shown
     assert "b disabled" in shown
     assert "c gone" in shown
     assert NASTY not in response.content.decode()
+    shown = text_of(log_in("view_resource", name="bob").get(address))
+    assert "b disabled" in shown
+    assert "Parameters" not in shown
+    assert "alert(1)" not in shown
+
+
+def test_the_targets_of_a_resource_are_those_of_its_row_whatever_their_keys_look_like() -> None:
+    job = make_job("load")
+    target = make_target(job, "customer", resource="7")
+    make_target(job, "77", resource="77")
+    client = log_in("view_resource", "view_target")
+    response = client.get(page("scheduling_resource_change", target.resource_id))
+    (link,) = response.context["page"]["links"]
+    listed = client.get(href_in(link)).context["cl"].result_list
+    assert list(listed) == [target]
 
 
 # --- metrics --------------------------------------------------------------------------------------

@@ -137,9 +137,9 @@ def test_a_target_shows_what_holds_it(name: str, target: Target) -> None:
 
 
 @pytest.mark.parametrize("name", SCOPES)
-def test_the_filter_for_paused_finds_what_any_scope_holds(name: str, target: Target) -> None:
+def test_the_filters_find_what_any_scope_holds(name: str, target: Target) -> None:
     client, scope = log_in(*LOOK), scope_of(name, target)
-    of_targets = page("scheduling_target_changelist", standing="paused")
+    of_targets = page("scheduling_target_changelist", standing="held")
     of_jobs = page("scheduling_job_changelist", standing="paused")
     assert [*client.get(of_targets).context["cl"].result_list] == []
     assert [*client.get(of_jobs).context["cl"].result_list] == []
@@ -224,5 +224,7 @@ def test_a_job_that_joins_a_paused_circuit_is_held_and_goes_on_when_it_leaves() 
 
 def test_a_resource_leads_to_its_targets() -> None:
     make_target(declared(), "books", resource="ledger")
-    shown = log_in(*LOOK).get(page("scheduling_resource_change", Resource.objects.get().pk))
-    assert page("scheduling_target_changelist", q="ledger") in shown.content.decode()
+    pk = Resource.objects.get().pk
+    shown = log_in(*LOOK).get(page("scheduling_resource_change", pk))
+    listed = page("scheduling_target_changelist", resource__id__exact=str(pk))
+    assert listed in shown.content.decode()

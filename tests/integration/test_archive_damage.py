@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from scheduling.archive import files, passes
 from scheduling.archive.deleting import Deleter
-from scheduling.archive.rules import rule_of
+from scheduling.archive.rules import aged, rule_of
 from scheduling.errors import ArchiveDamaged, ArchiveError
 from scheduling.models import ArchiveFile, Run, State
 from tests.factories import NOW
@@ -28,14 +31,7 @@ from tests.integration.old_runs import (
     two_old_runs,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def archive(tmp_path: Path, settings: Any) -> Path:
-    settings.JOBS_ARCHIVE = str(tmp_path)
-    settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
-    return tmp_path
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("archive")]
 
 
 # --- only what is written -------------------------------------------------------------------------
@@ -176,4 +172,113 @@ def test_runs_are_deleted_for_good_where_there_is_no_archive(settings: Any, arch
     told = prune()
     assert (told.archived, told.deleted) == (0, 2)
     assert files_in(archive) == []
+    assert left() == set()
+
+
+def test_without_an_archive_a_pass_behind_what_stays_is_gone_on_with_as_well(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.JOBS_ARCHIVE = ""
+    settings.JOBS_KEEP_GOOD = 4
+    monkeypatch.setattr(passes, "aged", partial(aged, size=2))
+    first = ended(ago=200 * DAY)
+    kept = [first, *(ended(first.target, ago=(200 - n) * DAY) for n in range(1, 4))]
+    goes = ended(ago=150 * DAY, state=State.FAILED)
+    tokens = [""]
+    for _ in range(2):
+        told = passes.prune(rule_of(now=NOW), token=tokens[-1], go_on=lambda: False)
+        tokens.append(told.token)
+    assert [token.partition("/")[2] for token in tokens[1:]] == [str(kept[1].pk), str(kept[3].pk)]
+    told = prune(token=tokens[-1])
+    assert (told.deleted, told.token) == (1, "")
+    assert goes not in left()
+
+
+@pytest.mark.parametrize("place", ["", "archive"])
+def test_a_pass_that_ran_out_of_time_at_once_is_gone_on_with_at_the_same_place(
+    place: str, settings: Any, archive: Path
+) -> None:
+    settings.JOBS_ARCHIVE = place and str(archive)
+    two_old_runs()
+    token = f"{(NOW - 200 * DAY).isoformat()}/{UUID(int=0)}"
+    told = passes.prune(rule_of(now=NOW), token=token, go_on=lambda: False)
+    assert (told.token, told.deleted) == (token, 0)
+    assert prune(token=told.token).deleted == 2
+
+
+def test_a_pass_without_time_does_not_look_for_what_is_beyond_a_number(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.JOBS_ARCHIVE = ""
+    two_old_runs()
+    monkeypatch.setattr(passes, "surplus", die)
+    passes.prune(rule_of(now=NOW, keep=1), go_on=lambda: False)
+
+
+def test_what_was_begun_with_an_archive_says_what_to_do_without_one(
+    settings: Any, archive: Path
+) -> None:
+    two_old_runs()
+    damaged(archive, lambda data: data)
+    settings.JOBS_ARCHIVE = ""
+    with pytest.raises(ArchiveError, match=f"{FIRST}.*JOBS_ARCHIVE.*--forget {FIRST}") as told:
+        prune()
+    assert not isinstance(told.value, ArchiveDamaged)
+    assert Run.objects.count() == 2
+    files.forget(FIRST)
+    assert prune().deleted == 2
+
+
+def test_a_folder_that_is_not_mounted_is_not_taken_for_damaged_files(
+    settings: Any, archive: Path
+) -> None:
+    two_old_runs()
+    damaged(archive, lambda data: data)
+    settings.JOBS_ARCHIVE = "/nowhere/at/all"
+    for look in (prune, lambda: files.verify(ArchiveFile.objects.get())):
+        with pytest.raises(ArchiveError, match="which is no folder; make it") as told:
+            look()
+        assert not isinstance(told.value, ArchiveDamaged)
+
+
+# --- a folder that another database uses ----------------------------------------------------------
+
+
+def test_a_file_of_another_database_is_never_replaced(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = two_old_runs()
+    sync = os.fsync
+
+    def theirs_comes_first(descriptor: int) -> None:
+        (archive / FIRST).write_bytes(b"theirs")
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", theirs_comes_first)
+        with pytest.raises(ArchiveError, match="one folder for each database"):
+            prune()
+    assert (archive / FIRST).read_bytes() == b"theirs"
+    assert Run.objects.count() == 2
+    prune()
+    assert (archive / FIRST).read_bytes() == b"theirs"
+    assert files_in(archive) == [FIRST, SECOND]
+    (archive / FIRST).unlink()
+    assert ids_in(archive) == ids
+
+
+def test_what_another_database_is_writing_is_not_removed(archive: Path) -> None:
+    """Both had the same idea of the next number; here, the process died at once."""
+    two_old_runs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.Writer, "__init__", die)
+        with pytest.raises(Killed):
+            prune()
+    row = ArchiveFile.objects.get()
+    row.began_at -= DAY
+    theirs = [archive / FIRST, files.part_of(row)]
+    for path in theirs:
+        path.write_bytes(b"theirs")
+    prune()
+    assert [path.read_bytes() for path in theirs] == [b"theirs", b"theirs"]
     assert left() == set()

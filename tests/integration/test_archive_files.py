@@ -38,14 +38,7 @@ from tests.integration.old_runs import (
     two_old_runs,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def archive(tmp_path: Path, settings: Any) -> Path:
-    settings.JOBS_ARCHIVE = str(tmp_path)
-    settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
-    return tmp_path
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("archive")]
 
 
 # --- what is written ------------------------------------------------------------------------------
@@ -172,7 +165,7 @@ def before_the_disk_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "rename", die)
+    monkeypatch.setattr(os, "link", die)
 
 
 def after_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +174,10 @@ def after_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def before_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "_record", die)
+
+
+def before_the_mark_of_its_writer_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "unlink", die)
 
 
 def before_it_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +219,7 @@ STEPS_BEFORE_IT_IS_WRITTEN = [
     before_it_is_recorded,
 ]
 STEPS_AFTERWARDS = [
+    before_the_mark_of_its_writer_is_gone,
     before_it_is_read_back,
     before_the_first_deletion,
     after_the_first_deletion,
@@ -260,6 +258,7 @@ def test_dying_after_a_file_is_written_goes_on_with_deleting(
     told = prune()
     assert told.archived == 0
     assert ids_in(archive) == ids
+    assert files_in(archive) == [FIRST]
     assert left() == set()
     assert ArchiveFile.objects.get().deleted_at is not None
 

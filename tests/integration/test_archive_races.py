@@ -18,14 +18,12 @@ from tests.factories import NOW, make_job, make_target
 from tests.integration.old_runs import DAY, ended, left, prune
 from tests.integration.rivals import in_thread, needs_row_locks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("keep_nothing"),
+]
 
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(autouse=True)
-def keep_nothing(settings: Any) -> None:
-    settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
 
 
 def test_runs_are_claimed_started_and_ended_while_old_ones_of_their_target_leave() -> None:

@@ -27,13 +27,7 @@ from scheduling.models.system import Event, Ping, PingSignal, Process
 from tests.factories import NOW, make_job, make_run, make_target
 from tests.integration.old_runs import DAY, HOUR, MICROSECOND, ended, left, prune
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def keep_nothing(settings: Any) -> None:
-    """Old is old, unless a test says otherwise; skipped rows keep their newest."""
-    settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keep_nothing")]
 
 
 # --- age ------------------------------------------------------------------------------------------

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
-from scheduling import checks, clock, declarations, runs
-from scheduling.archive import daily
+from scheduling import checks, clock, declarations, health, runs
+from scheduling.archive import JOB as ARCHIVE
+from scheduling.archive import daily, files, passes
 from scheduling.archive.horizon import archived_before
-from scheduling.jobs import ARCHIVE, take_out_old_runs
+from scheduling.archive.rules import aged
+from scheduling.jobs import take_out_old_runs
+from scheduling.limits import limits_of
 from scheduling.models import ArchiveFile, Job, Run, State, Target
+from scheduling.views.health import ASKED
 from tests.factories import NOW
 from tests.integration.answers import HOUR, MINUTE, adopted, claimed, one, told
 from tests.integration.answers import ended as end
 from tests.integration.cli import jobs
-from tests.integration.old_runs import DAY, ended, files_in, left, prune
+from tests.integration.old_runs import DAY, Killed, die, ended, files_in, left, prune
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keep_nothing")]
 
 BEFORE = (NOW - 90 * DAY).isoformat()
-
-
-@pytest.fixture
-def archive(tmp_path: Path, settings: Any) -> Path:
-    settings.JOBS_ARCHIVE = str(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def keep_nothing(settings: Any) -> None:
-    settings.JOBS_KEEP_GOOD = settings.JOBS_KEEP_FAILED = settings.JOBS_KEEP_PER_TARGET = 0
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -75,6 +69,20 @@ def test_prune_keeps_as_many_as_it_is_told(settings: Any) -> None:
     document = jobs("prune", "--keep", "1", "--json").document()
     assert (document["keep"], document["deleted"]) == (1, 3)
     assert left() == {run}
+
+
+def test_without_a_rule_what_an_earlier_pass_began_still_goes_and_is_told(
+    archive: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ended()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "verify", die)
+        with pytest.raises(Killed):
+            prune()
+    settings.JOBS_RETENTION = None
+    assert jobs("prune").stdout == "1 runs have left the table.\n"
+    assert run not in left()
+    assert jobs("prune").stdout.startswith("Nothing goes: JOBS_RETENTION is None")
 
 
 def test_a_bound_in_the_future_is_refused() -> None:
@@ -122,8 +130,11 @@ def test_beatkeeper_declares_its_own_job() -> None:
 def test_the_job_takes_out_old_runs_and_tells_what_it_did() -> None:
     old = clock.now() - 100 * DAY
     run = ended(ago=NOW - old)
-    told = take_out_old_runs()
+    result = take_out_old_runs()
+    told = result.value
     assert (told["deleted"], told["archived"], told["next"]) == (1, 0, "")
+    assert told["through"]
+    assert result.output == ""
     assert not Run.objects.filter(pk=run.pk).exists()
 
 
@@ -142,14 +153,51 @@ def test_a_pass_without_time_goes_on_where_the_last_one_broke_off(
     target = Target.objects.get(job=job)
     place = f"{NOW.isoformat()}/{job.pk}"
     ended(target, ago=-DAY, result={"next": place})
-    daily.run(ARCHIVE, should_stop=lambda: False)
+    daily.run(should_stop=lambda: False)
     assert begun == [place]
 
 
 def test_a_pass_ends_when_its_run_is_asked_to_stop() -> None:
     run = ended(ago=NOW - clock.now() + 100 * DAY)
-    daily.run(ARCHIVE, should_stop=lambda: True)
+    daily.run(should_stop=lambda: True)
     assert left() >= {run}
+
+
+def test_a_pass_works_for_more_than_an_hour_and_no_pool_refuses_it() -> None:
+    job = Job.objects.get(name=ARCHIVE)
+    assert (job.soft_limit, job.hard_limit) == (None, None)  # which the threads pool would refuse
+    assert daily._seconds() == 108 * 60
+    job.hard_limit = HOUR
+    assert limits_of(job).soft == 54 * MINUTE
+    job.save(update_fields=["hard_limit"])
+    assert daily._seconds() == 27 * 60
+
+
+def test_a_pass_says_that_it_did_not_come_through_and_warns_the_third_time(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.JOBS_KEEP_GOOD = 200  # so that all stay, and only time passes
+    monkeypatch.setattr(passes, "aged", partial(aged, size=1))
+    since = NOW - clock.now()
+    for n in range(5):
+        ended(ago=since + (200 - n) * DAY)
+    target = Target.objects.get(job__name=ARCHIVE)
+    told = []
+    for day in range(4):
+        result = daily.run(should_stop=partial(bool, day < 3))
+        told.append(result.value)
+        assert ("the next pass goes on there" in result.output) == (day < 3)
+        ended(target, ago=since + (4 - day) * DAY, result=told[-1])
+        (check,) = health.checks(NOW, ["archive"])
+        assert check.ok == (day != 2), check.detail
+    assert [each["through"] for each in told] == [False, False, False, True]
+    assert [each["unfinished"] for each in told] == [1, 2, 3, 0]
+    (warning,) = [each for each in caplog.messages if "no time for all that is old" in each]
+    assert "for 3 passes in a row: give beatkeeper_archive a longer hard limit" in warning
+
+
+def test_a_late_archive_takes_no_process_out_of_service() -> None:
+    assert "archive" not in ASKED
 
 
 # --- what is still known --------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from celery.app import app_or_default
@@ -180,8 +182,20 @@ def test_a_claim_names_what_is_wrong() -> None:
         backend.peek_ready("load", limit=-1)
     with pytest.raises(InvalidRequest, match="'high'"):
         backend.peek_ready("load", limit=1, lane="high")  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match="lease"):
-        backend.claim_ready("load", limit=1, lease=timedelta(0))
+    run = one_off()
+    wrong: list[Any] = [timedelta(0), timedelta(seconds=-5), timedelta.max, 60, None]
+    for lease in wrong:
+        for give in (
+            partial(backend.claim_ready, "load", limit=1),
+            partial(backend.schedule_run, "load"),
+            partial(backend.schedule_runs, [backend.ScheduledRun(job="load")]),
+            partial(backend.start_run, run.pk),
+            partial(backend.start_runs, [run.pk]),
+            partial(backend.renew, [run.pk]),
+        ):
+            with pytest.raises(InvalidRequest, match="lease"):
+                give(lease=lease)
+    assert list(Run.objects.values_list("state", flat=True)) == [State.QUEUED]
 
 
 def test_nothing_is_ready_before_its_time() -> None:

@@ -69,6 +69,36 @@ def test_runs_that_differ_are_two(other: dict[str, object]) -> None:
     assert one_off(**one).pk != one_off(**{**one, **other}).pk
 
 
+@pytest.mark.parametrize("due_in", [None, HOUR])
+def test_a_run_that_has_to_wait_for_its_turn_is_not_made_twice(due_in: timedelta | None) -> None:
+    registered()
+    now = clock.now()
+    due = None if due_in is None else now + due_in
+    run = one_off(due_at=due)
+    assert runs.postpone(run.pk, 1, until=now + 2 * HOUR, detail="full", now=now)
+    assert one_off(due_at=due) == run
+    assert runs.hurry(run.pk, 1, now=clock.now())
+    assert one_off(due_at=due) == run
+    assert one_off(due_at=now + 5 * HOUR) != run
+
+
+def test_a_run_that_was_put_off_is_one_of_its_new_time() -> None:
+    registered()
+    run, later = one_off(), clock.now() + HOUR
+    backend.respawn([run.pk], due_at=later)
+    assert one_off(due_at=later) == run
+    at_once = one_off()
+    assert at_once != run
+    backend.respawn([at_once.pk])
+    assert one_off() == at_once
+
+
+def test_a_run_by_hand_after_a_while_is_none_of_now() -> None:
+    job = registered()
+    delayed = runs.trigger(job, delay=HOUR, by="ann", now=clock.now())
+    assert one_off() != delayed
+
+
 def test_a_run_that_is_no_longer_queued_is_made_again() -> None:
     registered()
     running = started(kwargs={"a": 1})
@@ -162,6 +192,10 @@ def test_the_runs_of_targets_are_given_newest_first_up_to_a_limit() -> None:
         make_run(target, created_at=NOW + timedelta(seconds=number))
     assert backend.get_runs_of([0]) == []
     assert len(backend.get_runs_of([target.pk])) == 24
+    assert len(backend.get_runs_of([target.pk], limit=10_000)) == 24
+    for limit in (0, 10_001, None):
+        with pytest.raises(InvalidRequest, match="limit"):
+            backend.get_runs_of([target.pk], limit=limit)  # type: ignore[arg-type]
     newest = backend.get_runs_of([target.pk], limit=2)
     assert [run.created_at for run in newest] == [NOW + timedelta(seconds=n) for n in (23, 22)]
 
@@ -174,6 +208,7 @@ def test_every_filter_of_runs_holds_together_with_the_others() -> None:
     one = make_run(
         make_target(job, "a"),
         created_at=NOW,
+        scheduled_at=NOW - HOUR,
         ready_at=NOW + HOUR,
         ended_at=NOW + 2 * HOUR,
         state=State.FAILED,
@@ -191,6 +226,8 @@ def test_every_filter_of_runs_holds_together_with_the_others() -> None:
         {"priority": 2},
         {"priority": [2, 3]},
         {"created_before": NOW},
+        {"scheduled_after": NOW - HOUR, "scheduled_before": NOW - HOUR},
+        {"scheduled_before": NOW - timedelta.resolution},
         {"due_after": NOW + HOUR, "due_before": NOW + HOUR},
         {"ended_after": NOW, "ended_before": NOW + 2 * HOUR},
         {"metadata": {"ticket": 7}},
@@ -204,6 +241,23 @@ def test_every_filter_of_runs_holds_together_with_the_others() -> None:
     assert backend.search_runs(root=one.pk).rows == [one, other]
     assert backend.search_runs(metadata={"ticket": "7"}).rows == []
     assert backend.search_runs(job=[]).rows == []
+    assert backend.search_runs(scheduled_after=NOW).rows == [other]
+
+
+def test_what_runs_wrote_is_read_when_it_is_asked_for() -> None:
+    registered()
+    run = one_off()
+    Run.objects.filter(pk=run.pk).update(output="long", error="longer")
+    assert run.target_id is not None
+    for found in (
+        backend.search_runs().rows,
+        backend.get_runs([run.pk]),
+        backend.get_runs_of([run.target_id]),
+        backend.respawn([run.pk]),
+    ):
+        (known,) = found
+        assert known.get_deferred_fields() == {"output", "error"}
+        assert (known.output, known.error) == ("long", "longer")
 
 
 @pytest.mark.parametrize("name", ["a__b", "a-0", "quo'te", "$.x", ""])

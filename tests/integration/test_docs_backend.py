@@ -10,7 +10,7 @@ import pytest
 
 from scheduling import backend
 from scheduling.models import Reason, Run, State, Target
-from scheduling.runs.reported import WORDS
+from scheduling.runs.run_end import WORDS
 from tests.unit.test_docs import code_in, examples_of, first_column, load, page
 
 pytestmark = pytest.mark.django_db
@@ -50,10 +50,10 @@ def test_an_executor_claims_starts_and_ends() -> None:
 
 def test_ends_in_bulk_say_what_became_of_each() -> None:
     names = run_to("end_runs")
-    told, (first, second) = names["told"], names["runs"]
+    told, (first, second, third) = names["told"], names["runs"]
     assert told.changed == [first.pk, second.pk]
     assert told.unknown == [names["nobody"]]
-    assert list(told.refused) == [second.pk]
+    assert list(told.refused) == [third.pk]
     second.refresh_from_db()
     assert (second.state, second.reason) == (State.FAILED, Reason.LOST)
 

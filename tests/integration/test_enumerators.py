@@ -139,6 +139,26 @@ def test_things_are_read_by_their_fields_or_by_functions() -> None:
     assert found[2].where == "entry 3"
 
 
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        (lambda thing: thing["id"], "KeyError: 'id'"),
+        (lambda thing: thing["ids"][3], "IndexError: "),
+        (lambda thing: f"shop {100 / thing['zero']}", "ZeroDivisionError: "),
+        (lambda thing: thing.id, "AttributeError: "),
+        (lambda thing: thing["zero"] + "", "TypeError: "),
+        ("id", "it has no 'id'"),
+    ],
+)
+def test_what_a_function_cannot_find_in_a_thing_stops_no_other(field: Any, why: str) -> None:
+    things = [{"zero": 0, "ids": []}]
+    first, last = from_generator([*things, *things], key=field)
+    assert isinstance(first, Unread)
+    assert isinstance(last, Unread)
+    assert (first.where, last.where) == ("entry 1", "entry 2")
+    assert first.why.startswith(why)
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 

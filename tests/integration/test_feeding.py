@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
 
 from config.celery import app
-from scheduling import broker, feeding, outbox, runs
+from scheduling import broker, clock, feeding, outbox, runs
 from scheduling.feeds import (
     EXPRESS,
     NEVER_CHECKED,
@@ -33,8 +35,8 @@ from scheduling.models import (
     State,
     Target,
 )
-from scheduling.runs import Fed, Lengths
-from scheduling.runs.feeding import waiting_for_express
+from scheduling.runs import Fed, Lengths, pool
+from scheduling.runs.express import waiting_for_express
 from tests.factories import NOW, make_job, make_run, make_target
 from tests.integration.fed_jobs import fed_job, feed, let_out, pooled, waiting
 
@@ -70,6 +72,21 @@ def test_while_nobody_knows_how_long_the_queue_is_there_is_a_trickle(settings) -
     assert not feed(job, Lengths(normal=None), now=NOW + HOUR).picked
     settings.JOBS_FEED_WHEN_UNKNOWN = "open"
     assert sum(feed(job, Lengths(normal=None), now=NOW + 2 * HOUR).picked.values()) == 27
+
+
+def test_a_trickle_passes_no_threshold() -> None:
+    job = make_job(feed=Feed().as_json())
+    pooled(job, 30)
+    assert sum(feed(job, Lengths(normal=None)).picked.values()) == 10
+    assert not feed(job, Lengths(normal=None), now=NOW + HOUR).picked
+
+
+def test_taken_for_empty_a_queue_gets_no_more_than_may_be_open_at_once(settings) -> None:
+    settings.JOBS_FEED_WHEN_UNKNOWN = "open"
+    job = fed_job(max_queue_length=10)
+    pooled(job, 30)
+    assert sum(feed(job, Lengths(normal=None)).picked.values()) == 10
+    assert feed(job, Lengths(normal=None), now=NOW + HOUR).why == "no free slots"
 
 
 def test_below_its_threshold_a_job_is_not_fed() -> None:
@@ -185,6 +202,20 @@ def test_express_first_looks_have_a_queue_and_a_cap_of_their_own() -> None:
     assert waiting_for_express(job) == [found]
 
 
+def test_a_lane_in_the_queue_of_its_job_adds_nothing_to_what_the_job_may_have_open() -> None:
+    job = fed_job(express=Express(queue="all", limit=3), max_queue_length=4)
+    job.options = {"queue": "all"}
+    job.save()
+    found = Source.objects.create(name="found", is_express=True, listing_ended_at=NOW)
+    found.jobs.add(job)
+    pooled(job, 5, source=found)
+    pooled(job, 20)
+    for round_ in range(3):
+        feed(job, now=NOW + round_ * HOUR)
+    by_strategy = Counter(Run.objects.values_list("strategy", flat=True))
+    assert by_strategy == {EXPRESS: 3, OLDEST_SCHEDULED: 4}
+
+
 @pytest.mark.parametrize("by", ["job", "everything", "circuit", "open circuit"])
 def test_what_is_held_is_not_fed(by: str) -> None:
     job = fed_job()
@@ -231,7 +262,7 @@ def test_what_is_wrong_with_one_job_is_told_by_its_name_and_stops_no_other(
     assert let_out() == ["000"]
     assert Run.objects.get().job == fine
     assert "Job a cannot be fed: feed.shares names the strategy 'newest'" in caplog.text
-    assert "Job b cannot be fed: There is no strategy 'tests.nowhere:It'" in caplog.text
+    assert "Job b is fed without a strategy: There is no strategy 'tests.nowhere:It'" in caplog.text
     assert "newest" in Feeder.objects.get(job=unread).last_round["why"]
 
 
@@ -289,3 +320,50 @@ def test_what_falls_due_in_a_lane_ends_the_idle_time() -> None:
     feed(job)
     assert Feeder.objects.get(job=job).next_at == NOW + 7 * SECOND
     assert feed(job, now=NOW + 7 * SECOND).released == 1
+
+
+def test_those_whose_last_round_is_longest_ago_have_their_turn_first() -> None:
+    jobs = [fed_job(name) for name in "abcd"]
+    for job, seconds in zip(jobs, (1, None, 3, 2), strict=True):
+        at = None if seconds is None else NOW - seconds * SECOND
+        Feeder.objects.create(job=job, last_round_at=at)
+    due = [job for job in runs.jobs_to_feed(NOW) if job in jobs]
+    assert "".join(job.name for job in due) == "bcda"
+
+
+def test_a_tick_ends_between_two_jobs_when_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in "abc":
+        pooled(fed_job(name), 1)
+    moment, real = clock.now(), runs.feed
+    monkeypatch.setattr(clock, "now", lambda: moment)
+
+    def slowly(*given: Any, **how: Any) -> Fed | None:
+        nonlocal moment
+        moment += SECOND
+        return real(*given, **how)
+
+    monkeypatch.setattr(runs, "feed", slowly)
+    for fed in ("ab", "abc"):
+        feeding.feed_all(app, now=moment, until=moment + 2 * SECOND)
+        assert "".join(sorted(Run.objects.values_list("name", flat=True))) == fed
+
+
+def test_a_job_that_is_held_in_the_middle_of_an_edit_is_looked_at_no_more_than_others(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.JOBS_FEED_EVERY = 5 * SECOND
+    monkeypatch.setattr(pool, "reckon_anew", partial(pool.reckon_anew, limit=2))
+    job = fed_job()
+    pooled(job, 6)
+    feed(job)
+    assert Feeder.objects.get(job=job).is_due(NOW)
+    runs.pause(job, by="alice", reason="quiet", now=NOW)
+    feed(job)
+    assert Feeder.objects.get(job=job).next_at == NOW + 5 * SECOND
+    # And it goes on where it stood.
+    runs.resume(job, by="alice", now=NOW + HOUR)
+    for _ in range(3):
+        feed(job, now=NOW + HOUR)
+    assert Feeder.objects.get(job=job).cooldowns["after"] is None

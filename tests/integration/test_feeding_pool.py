@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -161,3 +162,23 @@ def test_a_job_is_retired_without_a_look_at_each_of_a_million() -> None:
             runs.revive(job, now=NOW)
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_run_that_ends_without_a_cooldown_wakes_a_feeder_that_had_nothing_to_pick(
+    together: bool, django_capture_on_commit_callbacks: Any
+) -> None:
+    job = fed_job(cooldowns=Cooldowns(absolute=None))
+    target = make_target(job, "a")
+    run = make_run(target, state=State.RUNNING, token=1, worker="here/1")
+    Target.objects.filter(pk=target.pk).update(token=1)
+    Feeder.objects.create(job=job, next_at=NOW + DAY)
+    result = runs.Result(state=State.SUCCEEDED)
+    with django_capture_on_commit_callbacks(execute=True):
+        if together:
+            assert runs.finish_batch({run.pk: (1, 1, result)}, now=NOW) == set()
+        else:
+            assert runs.finish(run.pk, 1, token=1, result=result, now=NOW)
+    target.refresh_from_db()
+    assert target.eligible_since == NOW
+    assert Feeder.objects.get().next_at is None

@@ -10,7 +10,7 @@ import pytest
 from scheduling import runs
 from scheduling.errors import InvalidCalendar, InvalidSchedule
 from scheduling.models import Calendar, Run, ScheduleStretch, State, Target
-from scheduling.runs.targets import first_run_of
+from scheduling.runs.moving import first_run_of
 from tests.factories import NOW, make_job
 
 pytestmark = pytest.mark.django_db

@@ -18,10 +18,11 @@ from scheduling.feeds import EXPRESS, WITHOUT_HINT, Cooldowns, Express
 from scheduling.models import Circuit, Feeder, Job, Run, Source, State, Target
 from scheduling.models.target import TargetQuerySet
 from scheduling.runs import Lengths, Result, one_offs, pool, reported, selecting
-from scheduling.runs.one_offs import NewRun
+from scheduling.runs.new_run import NewRun
 from scheduling.strategies import Strategy
 from tests.factories import NOW, make_target
 from tests.integration.fed_jobs import fed_job, feed, let_out, pooled, waiting
+from tests.integration.rivals import needs_row_locks
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,7 +31,6 @@ SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 ADAPTIVE = "adaptive 1h between 30m and 4h factor 2"
 NONE = Cooldowns(absolute=None, in_flight=DAY, failed=None, missing=None)
 DONE = Result(state=State.SUCCEEDED)
-has_row_locks = pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one lock")
 
 
 def start(run: Run, at: datetime = NOW) -> Run:
@@ -54,7 +54,7 @@ def test_a_job_that_was_edited_while_paused_does_not_both_pick_and_fire_a_target
     assert target.next_fire_at is None
 
 
-@has_row_locks
+@needs_row_locks
 def test_a_selection_by_hand_and_a_feeder_do_not_wait_for_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,7 +116,7 @@ def test_a_strategy_that_raises_stops_no_other_job(
     pooled(fed_job("b"), 1)
     feeding.feed_all(app, now=NOW, until=datetime.max.replace(tzinfo=NOW.tzinfo))
     assert Run.objects.get().name == "b"
-    assert "Job a cannot be fed" in caplog.text
+    assert "Job a is fed without a strategy" in caplog.text
     assert Feeder.objects.get(job=wrong).last_round["why"]
 
 

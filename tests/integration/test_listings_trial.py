@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from scheduling import Named, clock, runs
 from scheduling.models import Feeder, Source, State
 from scheduling.runs import listing as places
-from scheduling.runs.feeding import waiting_for_express
+from scheduling.runs.express import waiting_for_express
 from scheduling.runs.vanishing import end_listing
-from scheduling.sources import Page
+from scheduling.sources import Listing, Page, Unread, from_csv
 from tests.factories import NOW
 from tests.integration.naming import keys, lists, make_fed_job, make_source, names, numbered, target
 
@@ -46,6 +48,39 @@ def test_pages_are_cut_at_the_limit_of_a_trial() -> None:
     assert len(keys()) == 5
     again = places.begin_listing(source, full=True, now=clock.now())
     assert again.token is None
+
+
+def test_what_cannot_be_read_takes_no_place_of_a_trial() -> None:
+    source = make_source(is_trial=True)
+    unread = [Unread(f"line {number}", "it is broken") for number in range(20)]
+    result = lists(source, [*unread, *numbered(9)], trial_limit=5)
+    assert keys() == ["000", "001", "002", "003", "004"]
+    assert result.value["unread"] == 20
+
+
+def test_a_trial_reads_no_million_of_entries_that_cannot_be_read() -> None:
+    source = make_source(is_trial=True)
+    taken = []
+
+    def enumerate_(listing: Listing) -> Iterator[Named | Unread]:
+        yield from names("a")
+        for number in range(1_000_000):
+            taken.append(number)
+            yield Unread(f"line {number}", "it is broken")
+
+    result = lists(source, enumerate_)
+    assert len(taken) == 1000
+    assert keys() == ["a"]
+    assert "It ends after 1000 entries that cannot be read." in result.output
+
+
+def test_a_trial_is_given_its_few_though_much_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "shops.csv"
+    lines = (f"{number}" if number % 50 == 0 else f"{number},x" for number in range(2000))
+    path.write_text("\n".join(["key", *lines]))
+    source = make_source(is_trial=True)
+    lists(source, lambda listing: from_csv(listing, path), trial_limit=10)
+    assert len(keys()) == 10
 
 
 def test_a_source_made_live_lets_its_targets_go_on() -> None:

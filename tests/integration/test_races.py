@@ -25,38 +25,14 @@ from scheduling.models import (
 )
 from scheduling.models.system import Event
 from scheduling.policies import CatchUp
-from scheduling.schedules import parse
 from tests.factories import NOW, make_job, make_run, make_target
+from tests.integration.accounts import accounted_for
 
 pytestmark = pytest.mark.django_db
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-
-
-def accounted_for(target: Target) -> None:
-    """Check the law: the fires of each stretch are its runs and skips; no two stretches overlap."""
-    target.refresh_from_db()
-    stretches = list(ScheduleStretch.objects.filter(target=target).order_by("since", "pk"))
-    for stretch in stretches:
-        until = stretch.until or target.next_fire_at or target.parked_cursor
-        assert until is not None
-        named = parse(stretch.schedule).between(
-            stretch.since - timedelta.resolution,
-            until - timedelta.resolution,
-            name=target.name,
-        )
-        rows = Run.objects.filter(
-            target=target,
-            cause__in=("schedule", "catch_up"),
-            scheduled_at__gte=stretch.since,
-            scheduled_at__lt=until,
-        )
-        assert sum(rows.values_list("fires", flat=True)) == len(list(named)), stretch
-    for before, after in itertools.pairwise(stretches):
-        assert before.until is not None
-        assert before.until <= after.since
 
 
 # --- catching up ----------------------------------------------------------------------------------

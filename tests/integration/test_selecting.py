@@ -26,7 +26,7 @@ from scheduling.feeds import (
 )
 from scheduling.models import Cause, Feeder, Job, Run, Source, State, Target
 from scheduling.models.target import TargetQuerySet
-from scheduling.runs import pool
+from scheduling.runs import pool, selecting
 from scheduling.runs.selecting import outside_cooldowns
 from scheduling.selection import Candidate
 from tests.factories import NOW, make_job, make_run, make_target
@@ -70,24 +70,14 @@ def test_a_pick_queues_a_run_and_leaves_the_pool(job: Job) -> None:
     assert (target.eligible_since, target.eligible_at) == (None, NOW + 7 * DAY)
 
 
-def test_a_dry_run_gives_the_same_twice_and_marks_nothing(job: Job) -> None:
-    for key in "abc":
-        pooled(job, key)
-    first = runs.select(job, OLDEST_SCHEDULED, 2, now=NOW, dry_run=True)
-    assert first == runs.select(job, OLDEST_SCHEDULED, 2, now=NOW, dry_run=True)
-    assert [pick.key for pick in first] == ["a", "b"]
-    assert not Run.objects.exists()
-    assert not Target.objects.exclude(last_scheduled_at=None).exists()
-
-
 def test_picking_twice_finds_nothing_and_all_again_after_seven_days(job: Job) -> None:
     for key in "abc":
         pooled(job, key)
     picks = runs.select(job, OLDEST_SCHEDULED, 7, now=NOW)
     assert len(picks) == 3  # more was asked for than there is
     assert keys(job, OLDEST_SCHEDULED) == []
-    for pick in picks:
-        end(pick.run_id)
+    assert len(picks) == Run.objects.count()
+    Run.objects.all().delete()  # nobody knows what has become of them
     assert runs.thaw(now=NOW + 7 * DAY, limit=100) == 0
     assert runs.thaw(now=NOW + 7 * DAY + timedelta.resolution, limit=100) == 3
     assert len(keys(job, OLDEST_SCHEDULED, now=NOW + 8 * DAY)) == 3
@@ -214,25 +204,45 @@ def test_a_target_with_an_open_run_waits_for_its_end(job: Job) -> None:
     assert busy.eligible_since == NOW
 
 
+@pytest.mark.parametrize("name", [OLDEST_SCHEDULED, WITHOUT_HINT])
+def test_open_runs_at_the_head_hide_nothing_that_is_behind_them(job: Job, name: str) -> None:
+    """... and nothing of a later stage comes before it."""
+    for number in range(5):
+        make_run(pooled(job, f"busy {number}"))
+    for number in range(5):
+        pooled(job, f"free {number}")
+    pooled(job, "later", last_scheduled_at=NOW - DAY, position=3)
+    assert keys(job, name, 5, dry_run=True) == [f"free {number}" for number in range(5)]
+    assert sorted(keys(job, name, 5)) == [f"free {number}" for number in range(5)]
+    assert keys(job, name, 5) == ["later"]
+
+
+def test_a_claim_of_as_many_as_were_asked_for_is_one_claim(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    for name in ("_claim_at_once", "_claim_by_rows"):
+        real = getattr(selecting, name)
+
+        def counted(stage: Any, count: int, real: Any = real, **how: Any) -> Any:
+            asked.append(count)
+            return real(stage, count, **how)
+
+        monkeypatch.setattr(selecting, name, counted)
+    for number in range(5):
+        pooled(job, str(number))
+    assert len(keys(job, STALEST, 3)) == 0
+    assert len(keys(job, NEVER_CHECKED, 3)) == 0
+    assert len(keys(job, OLDEST_SCHEDULED, 3)) == 3
+    assert asked == [3, 3, 3]
+
+
 def test_jobs_do_not_take_each_others_targets(job: Job) -> None:
     other = make_job(feed=Feed().as_json())
     pooled(job, "a")
     pooled(other, "a")
     assert keys(job, OLDEST_SCHEDULED) == ["a"]
     assert keys(other, OLDEST_SCHEDULED) == ["a"]
-
-
-def test_a_sample_is_part_of_the_pool_and_no_target_is_in_none(job: Job) -> None:
-    for number in range(40):
-        pooled(job, str(number))
-    seen: set[str] = set()
-    for _ in range(200):
-        part = keys(job, OLDEST_SCHEDULED, sample=0.25, dry_run=True)
-        assert len(part) == 10
-        seen.update(part)
-        if len(seen) == 40:
-            return
-    raise AssertionError("some targets are in no sample")
 
 
 def inventory(job: Job, seed: int, size: int = 60) -> list[Target]:
@@ -298,12 +308,9 @@ def test_the_pool_and_the_query_keep_the_same_cooldowns(job: Job, cooldowns: Coo
     assert 0 < len(by_pool) < len(targets)
 
 
-def test_other_cooldowns_can_be_asked_for(job: Job) -> None:
-    make_target(job, "a", last_scheduled_at=NOW - HOUR, eligible_at=NOW + DAY)
-    assert keys(job, OLDEST_SCHEDULED) == []
-    none = Cooldowns(absolute=None, in_flight=timedelta(minutes=59), failed=None, missing=None)
-    assert keys(job, OLDEST_SCHEDULED, cooldowns=none, dry_run=True) == ["a"]
-    assert keys(job, OLDEST_SCHEDULED, cooldowns=Cooldowns(in_flight=HOUR)) == []
+def test_open_runs_are_asked_for_target_by_target(job: Job) -> None:
+    """By EXISTS, PostgreSQL would read all of them, whosever they are."""
+    assert "EXISTS" not in str(outside_cooldowns(job, Cooldowns(), now=NOW).query)
 
 
 def test_what_a_strategy_picks_is_read_from_its_index(job: Job) -> None:

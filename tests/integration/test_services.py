@@ -243,6 +243,7 @@ def test_a_service_that_runs_well_again_is_told_of_although_it_does_not_end() ->
 
     target.refresh_from_db()
     assert (target.failing_since, target.failures_in_a_row, target.short_runs) == (None, 0, 0)
+    assert (target.misses, target.streak) == (0, 0)  # what pauses it begins anew, too
     assert Notification.objects.get(event=Event.FIXED).run_id == again.run.pk
 
 

@@ -341,7 +341,7 @@ def test_somebody_who_names_the_same_at_this_moment_is_no_error() -> None:
                 source=source, resource=Resource.objects.get(), first_seen_at=NOW, last_seen_at=NOW
             )
 
-    record_batch(source, names("a"), number=0, now=NOW, advance=rival)
+    record_batch(source, names("a"), now=NOW, advance=rival)
     assert Listing.objects.count() == 1
     assert len(tries) == 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import current_app
 
-from scheduling import Named, clock, runs, source, sync
+from scheduling import Named, clock, inventory, runs, source, sync
 from scheduling.errors import InvalidDeclaration
 from scheduling.models import Job, Listing, Run, Source
 from scheduling.registry import registry
@@ -156,6 +156,9 @@ def test_another_source_is_another_code_for_beats(code: Any) -> None:
         ({"name": "x" * 190}, "so that its jobs can be named after it"),
         ({"full": "every"}, "customers.full"),
         ({"express": "yes"}, "give True or False"),
+        ({"kwargs": {"depth": 1}}, "'customers' gives kwargs="),
+        ({"args": (1,)}, "'customers' gives args="),
+        ({"schedule": "every 1d"}, "'customers' gives schedule=.*full= and incremental="),
     ],
 )
 def test_a_wrong_declaration_is_refused(keywords: dict[str, Any], word: str) -> None:
@@ -187,6 +190,7 @@ def test_sources_are_told_with_their_counts() -> None:
         "express": False,
         "listed": 2,
         "gone": 1,
+        "has_more": False,
     }
     assert "customers" in jobs("sources").stdout
 
@@ -260,7 +264,6 @@ def test_the_page_of_a_source_says_what_it_named() -> None:
     text = shown(found)
     assert "<i>a</i>" in text  # as text: tags are taken out before
     assert "<b>all</b>" in text
-    assert "depth" in text
     assert "List all now" not in text
     assert "live" in text
 
@@ -272,7 +275,47 @@ def test_a_listing_under_way_is_told() -> None:
     assert "The full listing is under way, or was interrupted: 0 named so far" in shown(found)
     lists(found, numbered(10))
     lists(found, numbered(4))
-    assert "left out more than JOBS_VANISH_LIMIT allows" in shown(found, name="bob")
+    text = shown(found, name="bob")
+    assert "left out more than JOBS_VANISH_LIMIT allows" in text
+    assert "if so much is really gone, manage.py jobs sources finish customers --force" in text
+
+
+def test_parameters_and_what_its_code_saved_are_for_those_who_may_see_arguments() -> None:
+    found = make_source(state={"token": "sesame"})
+    lists(found, [Named("a", {"password": "12345"})])
+    text = shown(found)
+    assert "Parameters" not in text
+    assert "State that its code saved" not in text
+    assert "12345" not in text
+    assert "sesame" not in text
+    text = shown(found, "view_run_output", name="bob")
+    assert "12345" in text
+    assert "sesame" in text
+
+
+def test_no_more_than_so_many_resources_are_counted_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = make_source()
+    lists(found, numbered(5))
+    lists(found, numbered(2))
+    assert "there are more" not in shown(found)
+    assert "there are more" not in jobs("sources").stdout
+    monkeypatch.setattr(inventory, "MOST_COUNTED", 4)
+    text = shown(found, name="bob")
+    assert "Counted are its newest 4 resources; there are more." in text
+    assert "Of customers, the newest 4 resources are counted" in jobs("sources").stdout
+    (row,) = jobs("sources", "--json").document()
+    assert (row["listed"] + row["gone"], row["has_more"]) == (4, True)
+
+
+def test_listings_are_counted_by_no_more_rows_than_are_told(
+    django_assert_num_queries: Any,
+) -> None:
+    found = make_source()
+    with django_assert_num_queries(2) as asked:
+        inventory.listed_by(found)
+    assert all(f"LIMIT {n}" in each["sql"] for n, each in zip((10000, 1), asked, strict=True))
 
 
 def test_the_list_of_sources_takes_few_queries(django_assert_max_num_queries: Any) -> None:

@@ -16,13 +16,13 @@ from scheduling.errors import RunIsOver
 from scheduling.models import Cause, Job, Reason, Resource, Run, Seat, State, Target, Ticket
 from scheduling.runs import Result, held, tickets
 from tests.factories import NOW, make_job, make_run, make_target
+from tests.integration.rivals import needs_row_locks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 DONE = Result(state=State.SUCCEEDED)
-has_row_locks = pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one lock")
 
 
 def queued(*locks: str, **fields: Any) -> Run:
@@ -162,7 +162,7 @@ class TestNamingAJobForTheFirstTime:
         finish(service)
         assert woken() == {other.pk}
 
-    @has_row_locks
+    @needs_row_locks
     def test_waits_for_nobody_who_moves_the_other_on(self) -> None:
         books = make_target(make_job("books"))
         other = queued("job:books")
@@ -268,7 +268,7 @@ class TestUntilTheNextFire:
         assert woken() == {waiter.pk}
         assert start(waiter, NOW + 4 * SECOND)
 
-    @has_row_locks
+    @needs_row_locks
     def test_an_edit_takes_the_seats_in_the_order_of_their_keys(self) -> None:
         """As runs do that start; a job's targets may hold them in any other order."""
         job = make_job(locks_until_next_fire=True, schedule="every 1h")

@@ -113,7 +113,7 @@ def test_endpoints_of_one_host_are_counted_together(file: Path) -> None:
     write(
         file,
         "one,http://127.0.0.1:81/",
-        "other,redis://:secret@127.0.0.1",
+        "other,redis://127.0.0.1",
         "third,127.0.0.2:22",
         "fourth,unix:///run/valkey.sock",
     )
@@ -170,6 +170,30 @@ def test_lines_that_cannot_be_read_are_named_by_number_and_stop_no_other(file: P
     names = Endpoint.objects.filter(is_listed=True).values_list("name", flat=True)
     assert sorted(names) == ["good", "last"]
     assert not Endpoint.objects.get(name="by hand").is_listed
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://:s3cret@127.0.0.1:6379",
+        "rediss://ann:s3cret@127.0.0.1",
+        "redis://:s3c/ret@127.0.0.1",
+        "redis://:s3cret@127.0.0.1/a b",
+        "unix://:s3cret@/run/valkey.sock",
+        "http://ann:s3cret@127.0.0.1/",
+        "http://s3cret@127.0.0.1/",
+        "http://127.0.0.1:s3cret@127.0.0.1:x/",
+        "ann:s3cret@127.0.0.1:22",
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_shown(file: Path, address: str) -> None:
+    write(file, f"bad,{address}", "good,$REDIS_URL", "also,http://127.0.0.1/@ann")
+    run = list_file()
+    assert "line 2: its address holds a name or password" in run.output
+    assert "write $REDIS_URL" in run.output
+    assert "s3c" not in run.output
+    assert sorted(Endpoint.objects.values_list("name", flat=True)) == ["also", "good"]
+    assert target("good").kwargs["address"] == "$REDIS_URL"
 
 
 def test_a_file_without_a_column_of_addresses_says_so(file: Path) -> None:

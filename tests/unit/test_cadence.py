@@ -19,6 +19,7 @@ from scheduling.cadence import (
     fold,
     next_interval,
     noise_of,
+    staleness_of,
 )
 from scheduling.errors import InvalidSchedule, NaiveTime
 
@@ -214,6 +215,34 @@ def test_a_result_that_contradicts_itself_is_refused(wrong: object) -> None:
 def test_a_result_without_a_zone_is_refused() -> None:
     with pytest.raises(NaiveTime):
         Observation(at=datetime(2026, 1, 1), ended=FAILED)  # noqa: DTZ001
+
+
+def test_the_newest_result_says_when_it_wants_to_be_looked_at_again() -> None:
+    asks = replace(seen(2), retry_after=30 * DAY)
+    older = replace(seen(1), retry_after=DAY)
+    for order in permutations([asks, older]):
+        assert folded(*order).not_before == asks.at + 30 * DAY
+    assert folded(asks, seen(1), seen(2)).not_before == asks.at + 30 * DAY
+    assert folded(asks, seen(3, FAILED)).not_before is None
+
+
+@pytest.mark.parametrize("wait", [timedelta(0), -DAY, timedelta.max, 5, "1d"])
+def test_a_wait_that_is_none_is_refused(wait: object) -> None:
+    with pytest.raises(ValueError, match="retry_after is"):
+        Observation(at=NOW, ended=FAILED, retry_after=wait)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("hint", "found_after", "expected"),
+    [(None, 0, None), (2, None, None), (1, 1, None), (1, 2, None), (3, 1, 2 * HOUR)],
+)
+def test_what_has_changed_since_it_was_found_is_out_of_date_by_so_much(
+    hint: int | None, found_after: int | None, expected: timedelta | None
+) -> None:
+    hint_at, found_at = (
+        None if hours is None else NOW + hours * HOUR for hours in (hint, found_after)
+    )
+    assert staleness_of(hint_at, found_at) == expected
 
 
 any_result = st.tuples(st.sampled_from(Ended), st.sampled_from("abc")).map(

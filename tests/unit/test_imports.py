@@ -34,6 +34,8 @@ OPEN_TO_WORKERS = {
             "errors",
             "lateness",
             "limits",
+            "message_headers",
+            "outcome",
             "ping_urls",
             "channels",
             "recipients",

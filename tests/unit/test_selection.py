@@ -46,6 +46,9 @@ def test_what_was_never_picked_may_be_picked_at_once() -> None:
         ({"scheduled_at": NOW, "observed_at": NOW - HOUR, "ended": Ended.FOUND}, 7 * DAY),
         # A newer one ends that hold, but not the least distance.
         ({"scheduled_at": NOW, "observed_at": NOW + TICK, "ended": Ended.FOUND}, 12 * HOUR),
+        # So does the end of a run without a result.
+        ({"scheduled_at": NOW, "over_at": NOW}, 7 * DAY),
+        ({"scheduled_at": NOW, "over_at": NOW + TICK}, 12 * HOUR),
         ({"scheduled_at": NOW - DAY, "observed_at": NOW, "ended": Ended.FAILED}, 14 * DAY),
         ({"scheduled_at": NOW - DAY, "observed_at": NOW, "ended": Ended.MISSING}, 31 * DAY),
     ],
@@ -87,10 +90,6 @@ def test_what_the_result_asks_for_counts_besides() -> None:
 )
 def test_free_slots(maximum: int | None, length: int | None, slots: int) -> None:
     assert free_slots(maximum, length, trickle=10) == slots
-
-
-def test_an_unknown_length_opens_the_gates_only_where_that_is_asked_for() -> None:
-    assert free_slots(100, None, trickle=10, open_when_unknown=True) == 100
 
 
 def test_a_threshold_is_to_be_passed() -> None:

@@ -27,6 +27,7 @@ from scheduling.management.verbs.base import (
     operator,
     span,
 )
+from scheduling.message_headers import RUN_HEADER
 from scheduling.models import Job, Reason, Run, State
 from scheduling.models.job import Kind
 from scheduling.models.run import OPEN_STATES
@@ -34,7 +35,6 @@ from scheduling.outbox import COMMAND_TASK
 from scheduling.policies import Overlap
 from workers.output import listener
 from workers.task import install
-from workers.ticket import HEADER
 
 # Beats leave a run alone for so long: it is to start here. If this process dies, they send it.
 HEAD_START = timedelta(seconds=15)
@@ -186,7 +186,7 @@ def attempt_here(task: Any, run: Run, lines: Lines) -> None:
             task.apply(
                 args=[str(run.pk), run.attempt],
                 task_id=str(run.pk),
-                headers={HEADER: [str(run.pk), run.attempt]},
+                headers={RUN_HEADER: [str(run.pk), run.attempt]},
                 throw=False,
             )
     finally:

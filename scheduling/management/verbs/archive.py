@@ -75,7 +75,12 @@ def prune(options: Namespace, say: Say) -> Answer:
         "left": report.left,
         "others": report.others,
     }
-    lines = [f"{report.deleted} runs have left the table{_by(rule)}."]
+    has_rule = rule.before is not None or rule.keep is not None
+    lines = [
+        f"{report.deleted} runs have left the table{_by(rule)}."
+        if has_rule or report.deleted
+        else NOTHING_GOES
+    ]
     if report.files:
         rows = [(row.name, row.runs, row.size) for row in report.files]
         lines += [f"In {conf.ARCHIVE}:", table(("FILE", "RUNS", "BYTES"), rows)]
@@ -86,8 +91,6 @@ def prune(options: Namespace, say: Say) -> Answer:
     others = [f"{number} {name}" for name, number in report.others.items() if number]
     if others:
         lines.append(f"Besides: {', '.join(others)}.")
-    if rule.before is None and rule.keep is None:
-        lines = [NOTHING_GOES]
     return Answer(data=document, text="\n".join(lines))
 
 

@@ -6,9 +6,7 @@ from argparse import ArgumentParser, Namespace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Q
-
-from scheduling import clock, runs
+from scheduling import clock, inventory, runs
 from scheduling.management.verbs.base import (
     Answer,
     BadInput,
@@ -19,7 +17,7 @@ from scheduling.management.verbs.base import (
     operator,
     table,
 )
-from scheduling.models import Listing, Source
+from scheduling.models import Source
 
 ACTIONS = ("live", "trial", "list", "finish")
 
@@ -72,7 +70,7 @@ def sources(options: Namespace, say: Say) -> Answer:
 
 
 def show() -> Answer:
-    found = [as_dict(source) for source in with_counts()]
+    found = [as_dict(source) for source in Source.objects.prefetch_related("jobs")]
     if not found:
         return Answer(data=[], text="No sources; declare one with @source.")
     rows = [
@@ -88,34 +86,28 @@ def show() -> Answer:
         for row in found
     ]
     head = ("SOURCE", "STATE", "JOBS", "LISTED", "GONE", "LAST LISTING", "LAST FULL")
-    return Answer(data=found, text=table(head, rows))
-
-
-def with_counts() -> list[Source]:
-    """The sources, each with `listed` and `gone`: numbers of resources."""
-    counts = {
-        row["source"]: row
-        for row in Listing.objects.values("source").annotate(
-            listed=Count("pk", filter=Q(gone_at=None)),
-            gone=Count("pk", filter=Q(gone_at__isnull=False)),
+    text = table(head, rows)
+    if some := [row["name"] for row in found if row["has_more"]]:
+        text += (
+            f"\n\nOf {', '.join(some)}, the newest {inventory.MOST_COUNTED:,} resources are "
+            "counted, and there are more; `jobs coverage` counts all targets."
         )
-    }
-    found = list(Source.objects.prefetch_related("jobs"))
-    for source in found:
-        row = counts.get(source.pk)
-        numbers = (row["listed"], row["gone"]) if row is not None else (0, 0)
-        source.listed, source.gone = numbers  # type: ignore[attr-defined]
-    return found
+    return Answer(data=found, text=text)
 
 
-def as_dict(source: Any) -> dict[str, Any]:
+def as_dict(source: Source) -> dict[str, Any]:
+    """Describe a source; `listed` and `gone` are numbers of resources, of the newest only if it
+    `has_more`.
+    """
+    counts = inventory.listed_by(source)
     return {
         "name": source.name,
         "state": runs.standing_of(source),
         "jobs": sorted(job.name for job in source.jobs.all()),
         "express": source.is_express,
-        "listed": source.listed,
-        "gone": source.gone,
+        "listed": counts.listed,
+        "gone": counts.gone,
+        "has_more": counts.has_more,
         "listing_began_at": iso(source.listing_began_at),
         "listing_ended_at": iso(source.listing_ended_at),
         "full_listing_ended_at": iso(source.full_listing_ended_at),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from scheduling import clock, runs
 from scheduling.models import FollowUp, Job, Reason, Run, Seat, State
 from tests.factories import make_job, make_run, make_target
+from tests.integration.rivals import in_thread
 from tests.integration.workers import tasks
 from tests.integration.workers.conftest import send
 from tests.waiting import wait_for
@@ -237,6 +239,34 @@ def test_ends_are_recorded_while_a_long_body_goes_on() -> None:
 
     acting(nothing, look)
     assert states(deliver(rows)) == [WELL] * 3
+
+
+def test_of_two_messages_in_one_process_the_ends_of_neither_wait_for_a_long_body() -> None:
+    """A pool of threads: the second begins while the first goes on."""
+    first, second = several(), several()
+    inside, go = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    def begin_second() -> None:
+        threads.append(in_thread(lambda: deliver(second), errors))
+        assert inside.wait(20)
+
+    def hold() -> None:
+        inside.set()
+        assert go.wait(20)
+
+    def look() -> None:
+        try:
+            wait_for(lambda: Run.objects.get(pk=first[0].pk).state == State.SUCCEEDED)
+        finally:
+            go.set()
+            threads[0].join(20)
+
+    threads: list[threading.Thread] = []
+    acting(begin_second, hold, look)
+    assert states(deliver(first)) == [WELL] * 3
+    assert states(fresh(second)) == [WELL] * 3
+    assert errors == []
 
 
 def test_a_process_that_is_ended_records_what_has_ended_and_gives_back_the_rest() -> None:

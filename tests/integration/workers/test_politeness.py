@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from itertools import count
 from typing import Any
 
 import pytest
@@ -16,15 +15,13 @@ from scheduling.models import Run, State
 from tests.factories import make_job, make_run, make_target
 from tests.integration.workers import tasks
 from tests.integration.workers.conftest import Deliver
+from tests.integration.workers.polite_runs import HOST, a_run, holders, polite, told, turn
 from tests.waiting import wait_for
 from workers import attempt, lease, locks, politeness
-from workers.politeness import Turn, host_of, in_words, key_of, turn_of
+from workers.politeness import host_of, in_words, key_of
 from workers.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-_number = count(1)
-HOST = "shop.example.org"
 
 
 @pytest.fixture(autouse=True)
@@ -38,37 +35,6 @@ def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def job() -> Any:
     return make_job(task=f"{tasks.PATH}.remember", overlap="allow")
-
-
-def polite(job: Any, **limits: Any) -> None:
-    job.polite = Polite(**limits).as_json()
-    job.save(update_fields=["polite"])
-
-
-def a_run(job: Any, key: str = "", **fields: Any) -> Run:
-    key = key or f"https://{HOST}/{next(_number)}"
-    return make_run(make_target(job, key), **fields)
-
-
-def turn(run: Run) -> Turn:
-    found = turn_of(Run.objects.select_related("job", "target__resource").get(pk=run.pk))
-    assert found is not None
-    return found
-
-
-def told(run: Run) -> float:
-    """In how many seconds a run is told to come again; 0: it begins."""
-    wait = turn(run)._take()
-    return 0.0 if wait is None else wait.total_seconds()
-
-
-def holders() -> set[str]:
-    client = redis.client()
-    return {
-        str(run)
-        for key in client.keys(f"{politeness.PREFIX}*:holders")
-        for run in client.zrange(key, 0, -1)
-    }
 
 
 # --- per second -----------------------------------------------------------------------------------
@@ -133,33 +99,6 @@ def test_a_high_lane_stands_first_in_the_line(job: Any) -> None:
     normal = [a_run(job) for _ in range(3)]
     waits = [told(run) for run in normal]
     assert told(a_run(job, priority=1)) < waits[1]
-
-
-def test_the_time_of_runs_that_never_come_passes(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(politeness, "PATIENCE", timedelta(seconds=0.05))
-    polite(job, per_second=20)
-    for _ in range(30):
-        told(a_run(job))
-    client = redis.client()
-    (expected,) = client.keys(f"{politeness.PREFIX}*:expected")
-    wait_for(lambda: not client.exists(expected), timeout=5, message="all are overdue")
-    assert told(a_run(job)) == 0
-
-
-def test_who_comes_too_late_still_goes_before_those_who_asked_later(
-    job: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    polite(job, per_second=0.5)
-    late, begins, *others = (a_run(job) for _ in range(10))
-    assert told(begins) == 0
-    assert told(late) < told(others[0]) < told(others[1])
-    client = redis.client()
-    (expected,) = client.keys(f"{politeness.PREFIX}*:expected")
-    client.zadd(expected, {f"{late.pk}/1": 1})
-    monkeypatch.setattr(politeness, "PATIENCE", timedelta(0))
-    # The one in front is not there, and does not count.
-    assert told(others[2]) < 7
-    assert told(late) <= 2.1
 
 
 # --- at once --------------------------------------------------------------------------------------

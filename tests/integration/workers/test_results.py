@@ -9,6 +9,7 @@ from celery.exceptions import Retry
 
 from scheduling import Found, Outcome
 from scheduling.models import State
+from scheduling.outcome import LONGEST_WAIT
 from scheduling.runs import Result
 from tests.factories import NOW
 from workers import results
@@ -87,7 +88,7 @@ def test_what_a_job_has_found_says_more_than_an_outcome() -> None:
 
 def test_a_wait_beyond_the_calendar_is_cut() -> None:
     told = results.from_return(Found(retry_after=timedelta.max))
-    assert told.next_after == results.LONGEST_WAIT
+    assert told.next_after == LONGEST_WAIT
 
 
 @pytest.mark.parametrize(
