@@ -95,6 +95,7 @@ def _observe(job: Job, batch: Sequence[Result], *, now: datetime) -> Observed:
         paused = [each for each in changed.values() if _pause(each, stored, now)]
         _place(list(newest.values()), stored, now=now)
         bulk.write(list(changed.values()), FIELDS)
+        pool.wake_feeders_of(newest.values())
         coverage.note_many(
             Change(
                 job_id=job.pk,

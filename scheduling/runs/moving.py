@@ -184,6 +184,7 @@ def restart(
             pool.place(target, job, now=now, is_busy=is_busy)
     ScheduleStretch.objects.bulk_create(stretches)
     bulk.write(targets, PLACE_FIELDS)
+    pool.wake_feeders_of(targets)
 
 
 def put_away(

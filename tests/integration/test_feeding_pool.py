@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from scheduling import runs
+from scheduling.cadence import Ended, Observation
 from scheduling.errors import JobRetired
 from scheduling.feeds import (
     OLDEST_SCHEDULED,
@@ -181,4 +182,32 @@ def test_a_run_that_ends_without_a_cooldown_wakes_a_feeder_that_had_nothing_to_p
             assert runs.finish(run.pk, 1, token=1, result=result, now=NOW)
     target.refresh_from_db()
     assert target.eligible_since == NOW
+    assert Feeder.objects.get().next_at is None
+
+
+def test_a_target_that_is_put_back_into_use_wakes_it(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    job = fed_job()
+    target = make_target(job, "a")
+    assert runs.retire_target(target, now=NOW)
+    Feeder.objects.create(job=job, next_at=NOW + DAY)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert runs.revive_target(target, now=NOW)
+    target.refresh_from_db()
+    assert target.eligible_since == NOW
+    assert Feeder.objects.get().next_at is None
+
+
+def test_a_result_from_elsewhere_that_ends_a_cooldown_wakes_it(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    job = fed_job(cooldowns=Cooldowns(absolute=HOUR))
+    picked = NOW - 2 * HOUR
+    make_target(job, "a", last_scheduled_at=picked, eligible_at=NOW + 5 * DAY)
+    Feeder.objects.create(job=job, next_at=NOW + DAY)
+    found = Observation(at=NOW - HOUR, ended=Ended.FOUND)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert runs.observe(job, [("a", found)], now=NOW).folded == 1
+    assert Target.objects.get(key="a").eligible_since == NOW
     assert Feeder.objects.get().next_at is None
