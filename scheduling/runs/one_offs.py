@@ -174,9 +174,11 @@ def _due_of(run: Run, now: datetime) -> datetime | None:
     """When a queued run was asked for; None: at once. That it has had to wait changes nothing."""
     if run.scheduled_at != run.created_at:
         return run.scheduled_at
-    # By hand, after a while; what is postponed says why.
-    is_delayed = run.ready_at is not None and run.ready_at > now and not run.detail
-    return run.ready_at if is_delayed else None
+    # By hand, after a while; what is postponed says why. Who was before us may have a clock that
+    # is ahead of ours: what was ready when it was made is not delayed.
+    ready_at = run.ready_at
+    is_delayed = ready_at is not None and ready_at > max(now, run.created_at) and not run.detail
+    return ready_at if is_delayed else None
 
 
 def _mark(

@@ -18,6 +18,7 @@ from scheduling.errors import (
     UnknownTarget,
 )
 from scheduling.models import Cause, Feeder, Reason, Run, State
+from scheduling.runs.one_offs import create
 from tests.factories import NOW, make_job, make_run, make_target
 from tests.integration.backend_jobs import HOUR, one_off, one_offs, registered, started
 
@@ -46,6 +47,15 @@ def test_equal_runs_that_are_queued_are_not_made_twice() -> None:
     assert {(run.state, run.retry_limit, run.cause) for run in Run.objects.all()} == {
         (State.QUEUED, 7, Cause.MANUAL)
     }
+
+
+def test_nor_are_they_for_somebody_whose_clock_is_behind() -> None:
+    registered()
+    first, again = (
+        create(one_offs(3), by="somebody", now=moment)
+        for moment in (NOW, NOW - timedelta(milliseconds=1))
+    )
+    assert ids(first) == ids(again)
 
 
 def test_equal_runs_inside_of_a_call_are_made_once() -> None:
