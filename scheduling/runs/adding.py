@@ -14,7 +14,7 @@ from scheduling import redis
 from scheduling.db import short_transaction
 from scheduling.declared_values import LONGEST_KEY
 from scheduling.errors import InvalidRequest, InvalidSchedule, JobRetired
-from scheduling.models import Cause, Job, Resource, Run, ScheduleStretch, Target
+from scheduling.models import Job, Resource, Run, ScheduleStretch, Target
 from scheduling.runs import bulk, coverage, make, pool
 from scheduling.runs.cursors import CURSOR_FIELDS, first_stretch
 from scheduling.runs.listed import is_picked
@@ -201,15 +201,5 @@ def _note_new(targets: Iterable[Target]) -> None:
 def _run_first(targets: Iterable[Target], job: Job, *, at: datetime, now: datetime) -> None:
     """Queue first runs; of what strategies pick, each pick is a run, also the first."""
     Run.objects.bulk_create(
-        make.queued(
-            target,
-            job,
-            scheduled_at=at,
-            cause=Cause.MANUAL,
-            now=now,
-            ready_at=at,
-            requested_by=make.FIRST_RUN,
-        )
-        for target in targets
-        if not is_picked(target, job)
+        make.first(target, job, at=at, now=now) for target in targets if not is_picked(target, job)
     )

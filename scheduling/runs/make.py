@@ -28,6 +28,19 @@ def is_by_hand(run: Run) -> bool:
     return run.cause in (Cause.MANUAL, Cause.BACKFILL) and run.requested_by != FIRST_RUN
 
 
+def first(target: Target, job: Job, *, at: datetime, now: datetime) -> Run:
+    """The first run of a new target, which comes before its schedule does."""
+    return queued(
+        target,
+        job,
+        scheduled_at=at,
+        cause=Cause.MANUAL,
+        now=now,
+        ready_at=at,
+        requested_by=FIRST_RUN,
+    )
+
+
 def queued(
     target: Target,
     job: Job,

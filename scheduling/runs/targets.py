@@ -9,7 +9,7 @@ from typing import Any
 from scheduling import redis
 from scheduling.db import short_transaction
 from scheduling.errors import InvalidSchedule
-from scheduling.models import Cause, Job, Resource, Target
+from scheduling.models import Job, Resource, Target
 from scheduling.runs import coverage, edits, log, make, moving, pool, seats
 from scheduling.runs.cursors import begin, job_of, lock_target
 from scheduling.runs.listed import is_picked
@@ -78,15 +78,7 @@ def add_target(
 
 
 def _run_first(target: Target, job: Job, at: datetime, *, now: datetime) -> None:
-    run = make.queued(
-        target,
-        job,
-        scheduled_at=at,
-        cause=Cause.MANUAL,
-        now=now,
-        ready_at=at,
-        requested_by=make.FIRST_RUN,
-    )
+    run = make.first(target, job, at=at, now=now)
     run.save(force_insert=True)
     log.changed(run, "queued")
 
