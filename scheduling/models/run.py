@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 
 from scheduling.models.job import FollowUp, Job
 from scheduling.models.target import Target
@@ -104,8 +104,9 @@ class Run(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # Empty for cause `foreign` only: history of tasks that are not jobs.
-    # Indexed below, with what is asked for besides; so are the other rows it refers to. The job is
-    # the target's, whose own constraint vouches for both: checking it again would cost each claim.
+    # Indexed below, with what is asked for besides; so are the other rows it refers to, for which
+    # PostgreSQL has triggers instead of foreign keys (migration 0007). The job is the target's,
+    # whose own constraint vouches for both: checking it again would cost each claim.
     job = models.ForeignKey(
         Job,
         models.CASCADE,
@@ -217,9 +218,11 @@ class Run(models.Model):
             ("view_run_output", "Can see what a run wrote"),
         )
         constraints = (
+            # Serves the history of a target, too: what is no fire is in it, and equal to nothing.
             models.UniqueConstraint(
-                fields=("target", "scheduled_at"),
-                condition=Q(cause__in=(Cause.SCHEDULE, Cause.CATCH_UP)),
+                "target",
+                F("scheduled_at").desc(),
+                Case(When(cause__in=(Cause.SCHEDULE, Cause.CATCH_UP), then=True)),
                 name="one_run_per_fire_time",
             ),
             models.UniqueConstraint(
@@ -303,9 +306,8 @@ class Run(models.Model):
                 )
                 for name in ("waiting_on", "parent", "rule", "root")
             ),
-            # Serve histories, newest first
+            # Serve histories, newest first; that of a target is served by its first constraint.
             models.Index(fields=("job", "-created_at"), name="run_history_of_job"),
-            models.Index(fields=("target", "-scheduled_at"), name="run_history_of_target"),
             models.Index(fields=("-created_at",), name="run_history"),
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -218,12 +218,13 @@ def _claim_at_once(
 ) -> tuple[list[_Claimed], int]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
     picked, picked_params = stage.values("id", "key", "position")[:count].query.sql_with_params()
-    # In one look, of those alone that are picked, before the runs below are there to be read.
-    is_picked = RawSQL("target_id = ANY(ARRAY(SELECT id FROM picked))", [], BooleanField())
-    busy, busy_params = (
-        Run.objects.open().filter(is_picked).values("target").query.sql_with_params()
-    )
-    columns, values, params = _columns_of(template)
+    busy, busy_params = _busy()
+    columns, values = _insertion()
+    params = [
+        field.get_db_prep_save(getattr(template, field.attname), connection)
+        for field in Run._meta.concrete_fields
+        if field.column not in _OF_EACH_TARGET
+    ]
     target, run = Target._meta.db_table, Run._meta.db_table
     sql = f"""
         WITH picked AS MATERIALIZED ({picked}),
@@ -252,22 +253,30 @@ def _claim_at_once(
     return [row for row in rows if row[0] is not None], len(rows)
 
 
-def _columns_of(template: Run) -> tuple[str, str, list[Any]]:
-    """Names, expressions and parameters that insert a run like the template for each target."""
-    own = {"id": "gen_random_uuid()", "target_id": "id", "key": "key"}
-    names, values, params = [], [], []
+@cache
+def _busy() -> tuple[str, tuple[Any, ...]]:
+    """Which picked targets have an open run.
+
+    In one look, of those alone that are picked, before the new runs are there to be read.
+    """
+    is_picked = RawSQL("target_id = ANY(ARRAY(SELECT id FROM picked))", [], BooleanField())
+    return Run.objects.open().filter(is_picked).values("target").query.sql_with_params()
+
+
+# Columns of a run that the template does not say, and where they come from.
+_OF_EACH_TARGET = {"id": "gen_random_uuid()", "target_id": "id", "key": "key"}
+
+
+@cache
+def _insertion() -> tuple[str, str]:
+    """Columns and values of runs of a template; the values take its columns as parameters."""
+    names, values = [], []
     for field in Run._meta.concrete_fields:
-        column = field.column
-        assert column is not None
+        column = str(field.column)
         names.append(connection.ops.quote_name(column))
-        if column in own:
-            values.append(own[column])
-            continue
-        value = field.get_db_prep_save(getattr(template, field.attname), connection)
-        kind = field.db_type(connection) or ""
-        values.append(f"%s::{kind.partition('(')[0]}")
-        params.append(value)
-    return ", ".join(names), ", ".join(values), params
+        kind = (field.db_type(connection) or "").partition("(")[0]
+        values.append(_OF_EACH_TARGET.get(column, f"%s::{kind}"))
+    return ", ".join(names), ", ".join(values)
 
 
 def _move_clock(job: Job, highest: int) -> None:
