@@ -18,7 +18,9 @@ _IN_INDEX_ORDER = ("SET LOCAL enable_sort = off", "SET LOCAL jit = off")
 
 
 @contextmanager
-def short_transaction(*, durable: bool = True, in_index_order: bool = False) -> Iterator[None]:
+def short_transaction(
+    *, durable: bool = True, in_index_order: bool = False, statement_limit_ms: int | None = None
+) -> Iterator[None]:
     """Run a block in a transaction that PostgreSQL ends if this process freezes inside it.
 
     A beat stopped in the middle (SIGSTOP, a paused machine) would otherwise keep its row locks,
@@ -30,6 +32,8 @@ def short_transaction(*, durable: bool = True, in_index_order: bool = False) -> 
 
     `in_index_order`: as after `read_in_index_order`.
 
+    `statement_limit_ms`: PostgreSQL ends a statement that takes longer, with OperationalError.
+
     Inside of another transaction it is a savepoint, and that one says all of this.
     """
     outermost = not connection.in_atomic_block
@@ -40,6 +44,8 @@ def short_transaction(*, durable: bool = True, in_index_order: bool = False) -> 
                 settings.append("SET LOCAL synchronous_commit = off")
             if in_index_order:
                 settings += _IN_INDEX_ORDER
+            if statement_limit_ms is not None:
+                settings.append(f"SET LOCAL statement_timeout = {statement_limit_ms}")
             with connection.cursor() as cursor:
                 cursor.execute("; ".join(settings))
         yield

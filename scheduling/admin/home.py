@@ -18,6 +18,7 @@ from scheduling.admin import coverage, display, overview
 from scheduling.admin.sidebar import flower_link
 from scheduling.conf import conf
 from scheduling.models import Circuit, Job, Run, State, Target
+from scheduling.models.run import RunQuerySet
 from scheduling.runs.circuits import told
 
 ROWS = 10
@@ -77,15 +78,15 @@ def cards(request: HttpRequest, now: datetime) -> list[dict[str, Any]]:
         for name, title in CARDS.items()
         if name in found
     ]
-    queued, running = capped(State.QUEUED), capped(State.RUNNING)
+    queued, running = capped(Run.objects.queued()), capped(Run.objects.running())
     detail = f"{running} running, {queued} queued"
     url = open_runs_url() if request.user.has_perm("scheduling.view_run") else ""
     return [*shown, {"title": "Open runs", "ok": True, "detail": detail, "url": url}]
 
 
-def capped(state: State) -> str:
+def capped(rows: RunQuerySet) -> str:
     """Count open runs, but not for ever."""
-    found = len(Run.objects.filter(state=state).order_by().values_list("pk")[: MOST_COUNTED + 1])
+    found = len(rows.order_by().values_list("pk")[: MOST_COUNTED + 1])
     return f"over {MOST_COUNTED:,}" if found > MOST_COUNTED else str(found)
 
 
@@ -148,9 +149,9 @@ def late(now: datetime) -> list[dict[str, Any]]:
     """Fires that no beat has claimed, then runs that no worker has started."""
     unclaimed = Target.objects.due(now - conf.GRACE).select_related("job")[:ROWS]
     waiting = (
-        Run.objects.filter(
+        Run.objects.queued()
+        .filter(
             Q(start_by__isnull=True) | Q(start_by__gt=now),
-            state=State.QUEUED,
             ready_at__lt=now - LATE,
             publish_at__isnull=False,  # it does not wait for another run or a seat
         )

@@ -25,6 +25,7 @@ FIRST = 20  # rows of the first batch, whose time nobody knows
 LEAST = 10  # some of the time is the same for one row
 GROWTH = 1.5
 PATIENCE_MS = 50  # for a lock that somebody else holds
+LIMIT_MS = 75  # of a statement, after which the batch is given up and made in smaller ones
 PAUSE_MAX = 0.1  # seconds
 TRIES = 3
 
@@ -61,7 +62,8 @@ class Deleter:
     """Deletes what it is told, batch by batch, with a pause for the others after each.
 
     A batch takes 10 to 25 ms; also on SQLite, where nobody else writes meanwhile. Its locks are
-    those of ended runs, which nobody else takes for long; where somebody does, we give way.
+    those of ended runs, which nobody else takes for long; where somebody does, we give way. So we
+    do when the database is slow just then, until a batch is as small as it gets.
     """
 
     def __init__(
@@ -96,11 +98,15 @@ class Deleter:
         try:
             # A deletion that is lost with the server is made again: what says that it is done is
             # flushed after it. So nobody waits, with our locks, for a disk that is slow just then.
-            with short_transaction(durable=False), patience(PATIENCE_MS):
+            limit = LIMIT_MS if len(batch) > LEAST else None
+            with (
+                short_transaction(durable=False, statement_limit_ms=limit),
+                patience(PATIENCE_MS),
+            ):
                 began = perf_counter()  # on SQLite we have waited for others until now
                 gone, changed, held = _delete_unchanged(batch)
         except OperationalError as error:
-            logger.info("Old runs are held by somebody else, later: %s", str(error).strip())
+            logger.info("%s old runs are left for later: %s", len(batch), str(error).strip())
             gone, changed, held = 0, 0, batch
         told.runs += gone
         told.changed += changed

@@ -219,12 +219,7 @@ def _claim_at_once(
     """The same as `_claim_by_rows` without bringing the rows here and back."""
     picked, picked_params = stage.values("id", "key", "position")[:count].query.sql_with_params()
     busy, busy_params = _busy()
-    columns, values = _insertion()
-    params = [
-        field.get_db_prep_save(getattr(template, field.attname), connection)
-        for field in Run._meta.concrete_fields
-        if field.column not in _OF_EACH_TARGET
-    ]
+    columns, values, params = _insertion(template)
     target, run = Target._meta.db_table, Run._meta.db_table
     sql = f"""
         WITH picked AS MATERIALIZED ({picked}),
@@ -267,16 +262,30 @@ def _busy() -> tuple[str, tuple[Any, ...]]:
 _OF_EACH_TARGET = {"id": "gen_random_uuid()", "target_id": "id", "key": "key"}
 
 
+def _insertion(template: Run) -> tuple[str, str, list[Any]]:
+    """Columns, values and parameters that insert a run like the template for each target.
+
+    Empty columns are left out: the driver keeps what it has read of a short statement.
+    """
+    columns, values, params = list(_OF_EACH_TARGET), list(_OF_EACH_TARGET.values()), []
+    for field, column, value in _columns():
+        given = getattr(template, field.attname)
+        if given is not None:
+            columns.append(column)
+            values.append(value)
+            params.append(field.get_db_prep_save(given, connection))
+    return ", ".join(columns), ", ".join(values), params
+
+
 @cache
-def _insertion() -> tuple[str, str]:
-    """Columns and values of runs of a template; the values take its columns as parameters."""
-    names, values = [], []
+def _columns() -> list[tuple[Any, str, str]]:
+    """Of the template: a field, its column, and a value of it."""
+    found = []
     for field in Run._meta.concrete_fields:
-        column = str(field.column)
-        names.append(connection.ops.quote_name(column))
-        kind = (field.db_type(connection) or "").partition("(")[0]
-        values.append(_OF_EACH_TARGET.get(column, f"%s::{kind}"))
-    return ", ".join(names), ", ".join(values)
+        if field.column not in _OF_EACH_TARGET:
+            kind = (field.db_type(connection) or "").partition("(")[0]
+            found.append((field, connection.ops.quote_name(str(field.column)), f"%s::{kind}"))
+    return found
 
 
 def _move_clock(job: Job, highest: int) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from scheduling import runs
-from scheduling.archive import deleting
+from scheduling.archive import cascade, deleting
 from scheduling.archive.deleting import LEAST, LONG, SHORT, Deleter, Pace
 from scheduling.archive.lines import Entry
 from scheduling.models import Run, Seat, State, Target
@@ -108,6 +110,29 @@ def test_no_target_and_no_lock_is_waited_for() -> None:
         thread.join(20)
         assert not thread.is_alive()
     assert errors == []
+    assert left() == set()
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite cannot limit a statement")
+def test_a_batch_that_takes_too_long_is_given_up_and_made_in_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [ended() for _ in range(2 * LEAST)]
+    entries = [Entry(run.pk, run.state, run.attempt, run.ended_at) for run in made if run.ended_at]
+    delete = cascade.delete_runs
+    batches: list[int] = []
+
+    def slowly(ids: Sequence[UUID]) -> None:
+        delete(ids)
+        if len(ids) > LEAST:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(60)")
+
+    monkeypatch.setattr(deleting, "delete_runs", slowly)
+    deleter = Deleter(go_on=lambda: True, watch=lambda rows, seconds: batches.append(rows))
+    told = deleter.delete(entries)
+    assert batches == [2 * LEAST, LEAST, LEAST]
+    assert (told.runs, told.left) == (2 * LEAST, 0)
     assert left() == set()
 
 
