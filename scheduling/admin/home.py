@@ -24,6 +24,8 @@ from scheduling.runs.circuits import told
 ROWS = 10
 MOST_COUNTED = 1000
 HOURS = 24
+# More runs than this are not counted for the bars: the page has to come at once.
+MOST_DRAWN = 250_000
 # A run that waits longer than this for a worker is worth a look.
 LATE = timedelta(minutes=1)
 CARDS = {
@@ -66,8 +68,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "may_add_jobs": request.user.has_perm("scheduling.add_job"),
         }
     if context["may_see_runs"]:
-        drawn, totals = day(now)
+        since = drawn_since(now)
+        drawn, totals = day(now, since=since)
         context |= {"last_runs": last_runs(now), "bars": drawn, "totals": totals}
+        context["drawn"] = "" if since is None else f"the newest {MOST_DRAWN:,} runs"
     return context
 
 
@@ -223,14 +227,20 @@ def last_runs(now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def hourly(now: datetime) -> dict[tuple[str, str], int]:
-    """Ended runs of the last day: (hour in UTC, state) -> runs.
+def drawn_since(now: datetime) -> datetime | None:
+    """What is older than this is not counted; None: there are no more than can be."""
+    today = Run.objects.filter(created_at__gt=first_hour(now)).order_by("-created_at")
+    return today.values_list("created_at", flat=True)[MOST_DRAWN : MOST_DRAWN + 1].first()
+
+
+def hourly(now: datetime, *, since: datetime | None) -> dict[tuple[str, str], int]:
+    """Ended runs of the last day, or later than `since`: (hour in UTC, state) -> runs.
 
     The hour is cut from the text of the time, which both databases write alike in UTC: on SQLite,
     Django's own truncation calls Python for every row.
     """
     rows = (
-        Run.objects.filter(created_at__gt=first_hour(now), state__in=BARS)
+        Run.objects.filter(created_at__gt=since or first_hour(now), state__in=BARS)
         .order_by()
         .annotate(hour=Substr(Cast("created_at", CharField()), 1, 13))
         .values("hour", "state")
@@ -243,9 +253,11 @@ def first_hour(now: datetime) -> datetime:
     return now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
 
 
-def day(now: datetime) -> tuple[list[Bar], list[tuple[str, str, int]]]:
+def day(
+    now: datetime, *, since: datetime | None = None
+) -> tuple[list[Bar], list[tuple[str, str, int]]]:
     """The bars of the last 24 hours, oldest first, and the totals: (state, tone, runs)."""
-    numbers = hourly(now)
+    numbers = hourly(now, since=since)
     hours = [first_hour(now) + timedelta(hours=n) for n in range(HOURS)]
 
     def number(hour: datetime, state: State) -> int:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -22,10 +22,23 @@ from scheduling.admin import calendar, display, run_page
 from scheduling.admin.base import ModelAdmin, NeverCounted, ReadOnly, page_context
 from scheduling.admin.filters import JobFilter
 from scheduling.errors import UnknownRun
-from scheduling.models import Run, State
+from scheduling.models import Job, Run, State, Target
 
 # Shown to those who may see what a run wrote.
 WRITTEN = ("output", "error", "kwargs")
+
+
+def _found(term: str) -> Q:
+    """Runs by a name, or by a key, found where names and keys are few: runs have indexes for that.
+
+    Only what is no job of ours is looked through.
+    """
+    jobs = dict(Job.objects.order_by().values_list("pk", "name"))
+    named = [pk for pk, name in jobs.items() if term.casefold() in name.casefold()]
+    targets = Target.objects.filter(job__in=jobs, key=term).order_by()
+    with_key = list(targets.values_list("pk", flat=True))
+    foreign = Q(name__icontains=term) | Q(key=term)
+    return Q(job__in=named) | Q(target__in=with_key) | Q(foreign, job=None)
 
 
 @admin.register(Run)
@@ -77,7 +90,7 @@ class RunAdmin(ReadOnly, NeverCounted, ModelAdmin[Run]):
         try:
             return queryset.filter(pk=UUID(term)), False
         except ValueError:
-            return queryset.filter(name__icontains=term) | queryset.filter(key=term), False
+            return queryset.filter(_found(term)), False
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("scheduling.cancel_run")

@@ -59,6 +59,16 @@ class Fed:
         }
 
 
+def in_words(last_round: dict[str, Any]) -> str:
+    """Tell a round from `Fed.as_json`; "-": there was none."""
+    if not last_round:
+        return "-"
+    picked = [f"{number} {name}" for name, number in last_round.get("picked", {}).items()]
+    released = last_round.get("released")
+    parts = [f"{released} out of lanes"] if released else []
+    return "; ".join([*parts, *picked, *filter(None, [last_round.get("why")])]) or "nothing"
+
+
 def still_failed(last_round: dict[str, Any], *, now: datetime) -> dict[str, Failed]:
     """The strategies that failed in an earlier round and have their rest; from `Fed.as_json`."""
     known = {

@@ -71,7 +71,8 @@ def why(
 def find_target(job: Job, key: str | None) -> Target | None:
     """Give the target that the question is about; None if it is about several."""
     found = Target.objects.filter(job=job, **({} if key is None else {"key": key}))
-    targets = list(found.select_related("resource")[:2])
+    # By the key: by the default, the job's name, a million would be sorted for two.
+    targets = list(found.select_related("resource").order_by("key")[:2])
     if key is not None and not targets:
         raise UnknownTarget(f"Job {job.name!r} has no target with the key {key!r}")
     for target in targets:

@@ -12,12 +12,13 @@ from scheduling.conf import conf
 from scheduling.errors import InvalidSchedule
 from scheduling.explanations import beats, stamp
 from scheduling.ledger import follows_of
-from scheduling.models import Job, Parked, Process, ProcessKind, Run, Target
+from scheduling.models import Feeder, Job, Parked, Process, ProcessKind, Run, Target
 from scheduling.models.base import Pausable
 from scheduling.runs.circuits import held_by
 from scheduling.runs.circuits import told as opened
 from scheduling.runs.cursors import compiled, schedule_of, within_life
 from scheduling.runs.observing import adaptive_of
+from scheduling.runs.rounds import in_words
 from scheduling.runs.scopes import pause_of
 from scheduling.schedules import Schedule
 from scheduling.spans import span_in_words
@@ -83,6 +84,8 @@ def of_job(job: Job, targets: Targets, now: datetime) -> Finding:
     if fire is None:
         if not targets.number:
             return Finding(explanation="The job has no target that could fire.")
+        if job.is_picked:
+            return Finding(explanation=_of_rounds(job, targets))
         held = f": {targets.paused:,} are paused" if targets.paused else ""
         return Finding(explanation=f"None of its {targets.number:,} targets fires next{held}.")
     first = Target.objects.filter(job=job, retired_at=None, next_fire_at=fire).first()
@@ -98,6 +101,14 @@ def of_job(job: Job, targets: Targets, now: datetime) -> Finding:
         f"{key}.",
         about=fire,
     )
+
+
+def _of_rounds(job: Job, targets: Targets) -> str:
+    picked = f"Strategies pick its {targets.number:,} targets when slots are free"
+    feeder = Feeder.objects.filter(job=job).first()
+    if feeder is None or feeder.last_round_at is None:
+        return f"{picked}; no beat has fed it yet."
+    return f"{picked}; the round of {stamp(feeder.last_round_at)}: {in_words(feeder.last_round)}."
 
 
 def of_target(job: Job, target: Target, now: datetime) -> Finding | None:

@@ -10,8 +10,8 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from pytest_django import DjangoAssertNumQueries
 
 from scheduling import clock, runs
-from scheduling.models import FollowUp, Notification, Resource, State
-from tests.factories import make_job, make_run, make_target
+from scheduling.models import FollowUp, Notification, Resource, Run, State
+from tests.factories import NOW, make_job, make_run, make_target
 from tests.integration.admin_pages import log_in, page, text_of
 
 pytestmark = pytest.mark.django_db
@@ -199,6 +199,25 @@ def test_runs_are_found_by_their_id_and_their_job(admin: Client) -> None:
     for term in (str(run.pk), "wanted"):
         response = admin.get(page("scheduling_run_changelist", q=term))
         assert [found.pk for found in response.context["cl"].result_list] == [run.pk]
+
+
+def test_runs_are_found_by_their_key_and_foreign_ones_by_their_task(admin: Client) -> None:
+    keyed = make_run(make_target(make_job("wanted"), "north"))
+    make_run(make_target(make_job("other"), "northern"))
+    tasks = [
+        Run.objects.create(
+            name="shop.tasks.Refund",
+            key=key,
+            cause="foreign",
+            state=State.SUCCEEDED,
+            scheduled_at=NOW,
+            created_at=NOW,
+        )
+        for key in ("", "north")
+    ]
+    for term, found in (("north", {keyed, tasks[1]}), ("refund", set(tasks)), ("nowhere", set())):
+        response = admin.get(page("scheduling_run_changelist", q=term))
+        assert set(response.context["cl"].result_list) == found, term
 
 
 def test_the_list_of_jobs_tells_what_starts_a_job_without_a_schedule(admin: Client) -> None:

@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from scheduling import clock, runs
+from scheduling.admin import home
 from scheduling.models import (
     Cause,
     Job,
@@ -287,6 +288,24 @@ def test_the_home_page_shows_what_fails_and_what_comes(admin: Client) -> None:
     assert [row["name"] for row in response.context["upcoming"]].count("close_books") == 1
     counted = {state: number for state, _tone, number in response.context["totals"]}
     assert counted == {"succeeded": 0, "failed": 1, "skipped": 0}
+
+
+def test_the_bars_of_the_home_page_count_no_more_runs_than_they_can(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "MOST_DRAWN", 2)
+    now = clock.now()
+    for minutes, state in ((1, State.SUCCEEDED), (2, State.FAILED), (3, State.FAILED)):
+        make_run(state=state, created_at=now - timedelta(minutes=minutes), ended_at=now)
+    response = admin.get(page("index"))
+    assert "Last 24 hours: the newest 2 runs" in text_of(response)
+    counted = {state: number for state, _tone, number in response.context["totals"]}
+    assert counted == {"succeeded": 1, "failed": 1, "skipped": 0}
+    monkeypatch.setattr(home, "MOST_DRAWN", 3)
+    response = admin.get(page("index"))
+    assert "the newest" not in text_of(response)
+    counted = {state: number for state, _tone, number in response.context["totals"]}
+    assert counted == {"succeeded": 1, "failed": 2, "skipped": 0}
 
 
 def test_the_home_page_shows_what_is_late(admin: Client) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 from django.apps import apps
 from django.db import connection, models
+from django.test.utils import CaptureQueriesContext
+
+from scheduling.ledger import last_runs_of
+from scheduling.models import Run
+from tests.factories import NOW, make_job, make_run, make_target
 
 pytestmark = pytest.mark.django_db
 
@@ -21,3 +26,31 @@ def test_each_constraint_and_index_is_in_the_database(model: type[models.Model])
     for constraint in model._meta.constraints:
         if isinstance(constraint, models.UniqueConstraint):
             assert there[constraint.name]["unique"]
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="of PostgreSQL's statistics")
+def test_the_newest_run_of_any_job_is_found_by_its_index_though_nearly_all_are_of_one() -> None:
+    """PostgreSQL would conclude from its sample that there is one job, and read all runs of it."""
+    target = make_target()
+    Run.objects.bulk_create(
+        Run(
+            job=target.job,
+            target=target,
+            name="large",
+            cause="manual",
+            state="succeeded",
+            scheduled_at=NOW,
+            created_at=NOW,
+            ended_at=NOW,
+        )
+        for _ in range(5000)
+    )
+    lonely = make_run(make_target(make_job("lonely")))
+    assert lonely.job is not None
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE scheduling_run")
+        with CaptureQueriesContext(connection) as asked:
+            assert last_runs_of([lonely.job.pk]) == {lonely.job.pk: lonely}
+        cursor.execute(f"EXPLAIN {asked.captured_queries[0]['sql']}")
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "using run_history_of_job" in plan, plan

@@ -36,6 +36,7 @@ from tests.integration.answers import (
     worker,
 )
 from tests.integration.cli import jobs
+from tests.integration.fed_jobs import fed_job, feed, pooled
 
 pytestmark = pytest.mark.django_db
 
@@ -270,6 +271,21 @@ def test_no_schedule_was_in_force_before_the_first_and_while_it_was_retired() ->
 
 
 # --- what comes next ------------------------------------------------------------------------------
+
+
+def test_of_a_fed_job_the_last_round_is_told() -> None:
+    job = fed_job("checks")
+    pooled(job, 2)
+    asked = ("why", "checks")
+    assert (
+        "Strategies pick its 2 targets when slots are free; no beat has fed it"
+        in jobs(*asked).stdout
+    )
+    feed(job)
+    assert (
+        "slots are free; the round of 2026-01-05 12:00:00 UTC: 2 oldest_scheduled"
+        in jobs(*asked).stdout
+    )
 
 
 def test_what_comes_next_names_the_next_fires() -> None:

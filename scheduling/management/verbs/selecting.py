@@ -26,6 +26,7 @@ from scheduling.management.verbs.base import (
 )
 from scheduling.models import Job, Run, Target
 from scheduling.runs.pool import feed_of
+from scheduling.runs.rounds import in_words
 
 
 def cooldowns(text: str) -> dict[str, str]:
@@ -150,15 +151,6 @@ def standing(job: Job) -> dict[str, Any]:
         "last_round": {} if feeder is None else feeder.last_round,
         "last_round_at": None if feeder is None else feeder.last_round_at,
     }
-
-
-def in_words(last_round: dict[str, Any]) -> str:
-    if not last_round:
-        return "-"
-    picked = [f"{number} {name}" for name, number in last_round.get("picked", {}).items()]
-    released = last_round.get("released")
-    parts = [f"{released} out of lanes"] if released else []
-    return "; ".join([*parts, *picked, *filter(None, [last_round.get("why")])]) or "nothing"
 
 
 VERBS = (
