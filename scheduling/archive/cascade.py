@@ -17,13 +17,15 @@ def delete_runs(ids: Sequence[UUID]) -> None:
     """Delete them, what belongs to them, and their names in runs that followed them.
 
     Django says it with a dozen statements, and locks are held for as many turns to the server. On
-    PostgreSQL one does it; the constraints are looked at when the transaction commits.
+    PostgreSQL one does it. The constraints are looked at then, for the rest of the transaction, as
+    no limit of a statement's time holds for its commit.
     """
     if connection.vendor != "postgresql":
         Run.objects.filter(pk__in=ids).only("pk").delete()  # `only`: not their outputs
     elif ids:
         with connection.cursor() as cursor:
             cursor.execute(_statement(), {"ids": list(ids)})
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 @cache

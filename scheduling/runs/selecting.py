@@ -243,9 +243,14 @@ def _claim_at_once(
         FROM picked LEFT JOIN made ON made.target_id = picked.id
     """
     with connection.cursor() as cursor:
+        cursor.execute(_TARGETS_ARE_LOCKED)
         cursor.execute(sql, [*picked_params, *busy_params, until, now, *params])
         rows = cursor.fetchall()
     return [row for row in rows if row[0] is not None], len(rows)
+
+
+# So that they are not looked up for each of the new runs (migration 0007).
+_TARGETS_ARE_LOCKED = "SET LOCAL beatkeeper.picks = 'on'"
 
 
 @cache
@@ -265,7 +270,7 @@ _OF_EACH_TARGET = {"id": "gen_random_uuid()", "target_id": "id", "key": "key"}
 def _insertion(template: Run) -> tuple[str, str, list[Any]]:
     """Columns, values and parameters that insert a run like the template for each target.
 
-    Empty columns are left out: the driver keeps what it has read of a short statement.
+    Empty columns are left out: the driver remembers statements of few parameters.
     """
     columns, values, params = list(_OF_EACH_TARGET), list(_OF_EACH_TARGET.values()), []
     for field, column, value in _columns():

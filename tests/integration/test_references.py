@@ -74,6 +74,38 @@ def test_what_a_run_refers_to_is_not_deleted(column: str) -> None:
     assert type(there[column]).objects.filter(pk=there[column].pk).exists()
 
 
+def test_a_run_that_only_seems_to_be_a_pick_is_looked_at() -> None:
+    """A loaded one, say: what locks its targets says so."""
+    with pytest.raises(IntegrityError):
+        Run.objects.create(**{**_plain(), "target_id": 2**40, "strategy": "stalest"})
+    assert not Run.objects.exists()
+
+
+@needs_triggers
+def test_who_has_another_search_path_is_answered_of_our_tables() -> None:
+    """As a restored dump has none, and a schema for each tenant has tables of these names."""
+    first = make_run()
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path = ''")
+    try:
+        with pytest.raises(IntegrityError), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM public.scheduling_target WHERE id = %s", [first.target_id])
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE public.scheduling_run SET parent_id = id")
+    finally:
+        connection.close()
+    assert Run.objects.get().parent == first
+
+
+@needs_triggers
+def test_a_run_that_gets_another_id_is_looked_at_under_that() -> None:
+    run = make_run()
+    both = "UPDATE scheduling_run SET parent_id = %s; UPDATE scheduling_run SET id = %s"
+    with pytest.raises(IntegrityError), connection.cursor() as cursor:
+        cursor.execute(both, [uuid4(), uuid4()])
+    assert Run.objects.get() == run
+
+
 def test_within_a_transaction_the_order_does_not_matter() -> None:
     """As of foreign keys that are looked at before the commit: dumps are loaded in any order."""
     parent = Run(**_plain(), id=uuid4())
@@ -143,6 +175,20 @@ def test_nobody_makes_a_run_of_a_target_that_is_being_deleted() -> None:
         wait_for(_somebody_waits)
     making.join(60)
     assert [type(error) for error in errors] == [IntegrityError]
+    assert not Run.objects.exists()
+
+
+@needs_row_locks
+def test_who_deletes_a_run_waits_for_who_deletes_the_one_that_followed_it() -> None:
+    first = make_run()
+    follower = make_run(parent=first)
+    errors: list[Exception] = []
+    with transaction.atomic():
+        _delete(follower)
+        deletion = in_thread(lambda: _delete(first), errors)
+        wait_for(_somebody_waits)
+    deletion.join(60)
+    assert errors == []
     assert not Run.objects.exists()
 
 
