@@ -90,10 +90,20 @@ def stages(
         # Its very first round takes along what others had found before, once.
         before = Q(last_scheduled_at__lt=source.listing_ended_at or now)
         return [first, targets.filter(_PICKED.condition, before).order_by(*_PICKED.order)]
-    if name in _STAGES:
-        return [targets.filter(each.condition).order_by(*each.order) for each in _STAGES[name]]
+    if is_fixed(name):
+        return fixed_stages(name, targets)
     own = _own(name)()
     return [own.filter(targets, now).order_by(*own.ordering)]
+
+
+def is_fixed(name: str) -> bool:
+    """Whether it picks by what is stored of targets alone: neither by the time nor by a source."""
+    return name in _STAGES
+
+
+def fixed_stages(name: str, targets: TargetQuerySet) -> list[TargetQuerySet]:
+    """`stages` of a strategy that is fixed."""
+    return [targets.filter(each.condition).order_by(*each.order) for each in _STAGES[name]]
 
 
 def require_known(name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -41,6 +41,16 @@ class Pick(NamedTuple):
 _Claimed = tuple[UUID, int, str, int | None]
 
 
+class _Stage(NamedTuple):
+    """Targets in their order, and how PostgreSQL locks the first free ones of them: a statement
+    that lacks their number, its last parameter.
+    """
+
+    targets: TargetQuerySet
+    sql: str
+    params: tuple[Any, ...]
+
+
 def select(
     job: Job,
     strategy: str,
@@ -68,23 +78,29 @@ def select(
     if job.retired_at is not None:
         raise JobRetired(f"Job {job.name!r} is retired; declare it again to pick from it")
     strategies.require_known(strategy)
-    if cooldowns is not None and cooldowns != feed.cooldowns:
-        targets = outside_cooldowns(job, cooldowns, now=now)
-    elif dry_run:
-        targets = _pool_at(job, now)
-    else:
-        targets = strategies.pool_of(job.pk)
-    if sample is not None:
-        targets = _sampled(targets, sample)
-    stages = partial(strategies.stages, strategy, targets, now=now, source=source)
+    is_usual = cooldowns in (None, feed.cooldowns)
+
+    def stages() -> list[TargetQuerySet]:
+        if cooldowns is not None and not is_usual:
+            targets = outside_cooldowns(job, cooldowns, now=now)
+        else:
+            targets = _pool_at(job, now) if dry_run else strategies.pool_of(job.pk)
+        if sample is not None:
+            targets = _sampled(targets, sample)
+        return strategies.stages(strategy, targets, now=now, source=source)
+
     if dry_run:
         first = _first(stages(), count)
         return [Pick(target_id=pk, key=key, strategy=strategy) for pk, key in first]
     found: list[_Claimed] = []
     # Lost with the server, a pick is in the pool again; its start is flushed together with it.
     with short_transaction(durable=False, in_index_order=True):
-        # Asked for in here: a team's own strategy may fail at a statement of its own.
-        for stage in stages():
+        if is_usual and sample is None and source is None and strategies.is_fixed(strategy):
+            prepared = _of_pool(strategy, job.pk)
+        else:
+            # Asked for in here: a team's own strategy may fail at a statement of its own.
+            prepared = [_prepared(targets) for targets in stages()]
+        for stage in prepared:
             if len(found) < count:
                 found += _claim(job, feed, stage, count - len(found), strategy=strategy, now=now)
     # Afterwards: a feeder that is at work holds its row, and may wait for our targets.
@@ -160,8 +176,21 @@ def _first(stages: Sequence[TargetQuerySet], count: int) -> list[tuple[int, str]
     return found
 
 
+@lru_cache(maxsize=1024)
+def _of_pool(strategy: str, job_id: int) -> list[_Stage]:
+    """Worked out once for each job: that takes longer than to find ten targets."""
+    targets = strategies.pool_of(job_id)
+    return [_prepared(each) for each in strategies.fixed_stages(strategy, targets)]
+
+
+def _prepared(targets: TargetQuerySet) -> _Stage:
+    locked = targets.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
+    sql, params = locked.values("id", "key", "position").query.sql_with_params()
+    return _Stage(locked, f"{sql} LIMIT %s", params)
+
+
 def _claim(
-    job: Job, feed: Feed, stage: TargetQuerySet, count: int, *, strategy: str, now: datetime
+    job: Job, feed: Feed, stage: _Stage, count: int, *, strategy: str, now: datetime
 ) -> list[_Claimed]:
     claim = partial(
         _claim_at_once if connection.vendor == "postgresql" else _claim_by_rows,
@@ -169,15 +198,12 @@ def _claim(
         until=now + (feed.cooldowns.in_flight or WHILE_BUSY),
         now=now,
     )
-    found, taken = claim(_locking(stage), count)
+    found, taken = claim(stage, count)
     if len(found) < count == taken:
         # Runs that were asked for by hand are open at its head: read past them.
-        found += claim(_locking(_without_open_run(stage)), count - len(found))[0]
+        idle = _prepared(_without_open_run(stage.targets))
+        found += claim(idle, count - len(found))[0]
     return found
-
-
-def _locking(targets: TargetQuerySet) -> TargetQuerySet:
-    return targets.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
 
 
 def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
@@ -190,14 +216,14 @@ def _template(job: Job, feed: Feed, *, strategy: str, now: datetime) -> Run:
 
 
 def _claim_by_rows(
-    stage: Any, count: int, *, template: Run, until: datetime, now: datetime
+    stage: _Stage, count: int, *, template: Run, until: datetime, now: datetime
 ) -> tuple[list[_Claimed], int]:
     """Take up to `count` targets; give those that got a run, and how many were taken.
 
     One with an open run is left to that run's end, which gives it its next place.
     """
-    stage = stage.annotate(busy=_open_run())
-    rows = list(stage.values_list("pk", "key", "busy", "position")[:count])
+    marked_busy = stage.targets.annotate(busy=_open_run())
+    rows = list(marked_busy.values_list("pk", "key", "busy", "position")[:count])
     found = [(uuid4(), pk, key, position) for pk, key, busy, position in rows if busy is None]
     marked = Target.objects.filter(pk__in=[pk for pk, *_ in rows])
     marked.update(eligible_since=None, eligible_at=until)
@@ -214,15 +240,14 @@ def _claim_by_rows(
 
 
 def _claim_at_once(
-    stage: Any, count: int, *, template: Run, until: datetime, now: datetime
+    stage: _Stage, count: int, *, template: Run, until: datetime, now: datetime
 ) -> tuple[list[_Claimed], int]:
     """The same as `_claim_by_rows` without bringing the rows here and back."""
-    picked, picked_params = stage.values("id", "key", "position")[:count].query.sql_with_params()
     busy, busy_params = _busy()
     columns, values, params = _insertion(template)
     target, run = Target._meta.db_table, Run._meta.db_table
     sql = f"""
-        WITH picked AS MATERIALIZED ({picked}),
+        WITH picked AS MATERIALIZED ({stage.sql}),
         busy AS MATERIALIZED ({busy}),
         marked AS (
             UPDATE {target} AS t
@@ -244,7 +269,7 @@ def _claim_at_once(
     """
     with connection.cursor() as cursor:
         cursor.execute(_TARGETS_ARE_LOCKED)
-        cursor.execute(sql, [*picked_params, *busy_params, until, now, *params])
+        cursor.execute(sql, [*stage.params, count, *busy_params, until, now, *params])
         rows = cursor.fetchall()
     return [row for row in rows if row[0] is not None], len(rows)
 
