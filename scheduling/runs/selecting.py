@@ -222,8 +222,8 @@ def _claim_by_rows(
 
     One with an open run is left to that run's end, which gives it its next place.
     """
-    marked_busy = stage.targets.annotate(busy=_open_run())
-    rows = list(marked_busy.values_list("pk", "key", "busy", "position")[:count])
+    looked_at = stage.targets.annotate(busy=_open_run())
+    rows = list(looked_at.values_list("pk", "key", "busy", "position")[:count])
     found = [(uuid4(), pk, key, position) for pk, key, busy, position in rows if busy is None]
     marked = Target.objects.filter(pk__in=[pk for pk, *_ in rows])
     marked.update(eligible_since=None, eligible_at=until)
