@@ -27,8 +27,8 @@ def test_so_it_does_on_sqlite(embedded_rig: Rig) -> None:
 
 def check_scopes(rig: Rig, choices: list[CatchUp]) -> None:
     """First everything is paused, once for each choice; then each narrower scope, side by side."""
-    begun = now()
-    targets = {(kind, choice): make(kind, choice) for kind in NARROW for choice in choices}
+    begun: dict[Target, datetime] = {}
+    targets = {(kind, choice): make(kind, choice, begun) for kind in NARROW for choice in choices}
     rig.beat()
     rig.worker(concurrency=4)
     wait_for(
@@ -50,18 +50,21 @@ def check_scopes(rig: Rig, choices: list[CatchUp]) -> None:
         runs.reschedule(target.job, ends_at=end, now=now())
     rig.wait_for_ends(timeout=60)
     for target in targets.values():
-        rig.check_fires(target, every_second(begun, end))
+        rig.check_fires(target, every_second(begun[target], end))
     rig.check_oracle()
 
 
-def make(kind: str, choice: CatchUp) -> Target:
-    """Make a job of every second in a circuit, with a resource, of its own."""
+def make(kind: str, choice: CatchUp, begun: dict[Target, datetime]) -> Target:
+    """Make a job of every second in a circuit, with a resource, of its own; note when."""
     name = f"{kind} {choice}"
     circuit = Circuit.objects.create(name=name)
     resource = Resource.objects.create(key=name)
     # Waiting, so that a slow machine loses no fire to the overlap.
     job = add_job(name, schedule="every 1s", overlap="queue", circuit=circuit)
-    return runs.add_target(job, "one", resource=resource, now=now())
+    at = now()
+    target = runs.add_target(job, "one", resource=resource, now=at)
+    begun[target] = at
+    return target
 
 
 def scope(kind: str, target: Target) -> runs.Scope:
