@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from time import perf_counter
 from uuid import UUID
@@ -100,6 +102,7 @@ class Deleter:
             # flushed after it. So nobody waits, with our locks, for a disk that is slow just then.
             limit = LIMIT_MS if len(batch) > LEAST else None
             with (
+                _without_collections(),
                 short_transaction(durable=False, statement_limit_ms=limit),
                 patience(PATIENCE_MS),
             ):
@@ -115,6 +118,18 @@ class Deleter:
         self._watch(len(batch), seconds)
         self._pause(min(seconds, PAUSE_MAX))
         return held
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """With a long list of runs to delete, collecting garbage takes 40 to 90 ms; not with locks."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _delete_unchanged(batch: Sequence[Entry]) -> tuple[int, int, list[Entry]]:
