@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -140,14 +141,12 @@ def test_a_job_is_deleted_with_all_that_is_its_own() -> None:
 @needs_row_locks
 def test_nobody_deletes_a_target_while_a_run_of_it_is_being_made() -> None:
     target = make_target()
-    errors: list[Exception] = []
-    with transaction.atomic():
+
+    def make() -> None:
         make_run(target)
         connection.check_constraints()  # as the commit will, and a worker may be slow after it
-        deletion = in_thread(lambda: _delete(target), errors)
-        wait_for(_somebody_waits)
-    deletion.join(60)
-    assert [type(error) for error in errors] == [IntegrityError]
+
+    assert _while_open(make, lambda: _delete(target)) == [IntegrityError]
     assert Run.objects.get().target == target
 
 
@@ -155,26 +154,18 @@ def test_nobody_deletes_a_target_while_a_run_of_it_is_being_made() -> None:
 def test_nobody_deletes_a_target_while_it_is_being_picked() -> None:
     """Of picks only the target is looked at, by the statement that makes the run."""
     [target] = pooled(fed_job(), 1)
-    errors: list[Exception] = []
-    with transaction.atomic():
+
+    def pick() -> None:
         assert runs.select(target.job, "oldest_scheduled", 1, now=NOW)
-        deletion = in_thread(lambda: _delete(target), errors)
-        wait_for(_somebody_waits)
-    deletion.join(60)
-    assert [type(error) for error in errors] == [IntegrityError]
+
+    assert _while_open(pick, lambda: _delete(target)) == [IntegrityError]
     assert Run.objects.get().target == target
 
 
 @needs_row_locks
 def test_nobody_makes_a_run_of_a_target_that_is_being_deleted() -> None:
     target = make_target()
-    errors: list[Exception] = []
-    with transaction.atomic():
-        _delete(target)
-        making = in_thread(lambda: make_run(target), errors)
-        wait_for(_somebody_waits)
-    making.join(60)
-    assert [type(error) for error in errors] == [IntegrityError]
+    assert _while_open(lambda: _delete(target), lambda: make_run(target)) == [IntegrityError]
     assert not Run.objects.exists()
 
 
@@ -182,28 +173,28 @@ def test_nobody_makes_a_run_of_a_target_that_is_being_deleted() -> None:
 def test_who_deletes_a_run_waits_for_who_deletes_the_one_that_followed_it() -> None:
     first = make_run()
     follower = make_run(parent=first)
-    errors: list[Exception] = []
-    with transaction.atomic():
-        _delete(follower)
-        deletion = in_thread(lambda: _delete(first), errors)
-        wait_for(_somebody_waits)
-    deletion.join(60)
-    assert errors == []
+    assert _while_open(lambda: _delete(follower), lambda: _delete(first)) == []
     assert not Run.objects.exists()
 
 
 @needs_row_locks
 def test_nobody_follows_a_run_that_is_being_deleted() -> None:
-    first = make_run()
-    target = make_target()
+    first, target = make_run(), make_target()
+    follow = partial(make_run, target, parent=first)
+    assert _while_open(lambda: _delete(first), follow) == [IntegrityError]
+    assert not Run.objects.exists()
+
+
+def _while_open(first: Callable[[], object], then: Callable[[], object]) -> list[type[Exception]]:
+    """Do `then` beside a transaction that has done `first`, which it waits for; give its errors."""
     errors: list[Exception] = []
     with transaction.atomic():
-        _delete(first)
-        following = in_thread(lambda: make_run(target, parent=first), errors)
+        first()
+        thread = in_thread(then, errors)
         wait_for(_somebody_waits)
-    following.join(60)
-    assert [type(error) for error in errors] == [IntegrityError]
-    assert not Run.objects.exists()
+    thread.join(60)
+    assert not thread.is_alive()
+    return [type(error) for error in errors]
 
 
 @pytest.fixture
