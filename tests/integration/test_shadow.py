@@ -189,7 +189,8 @@ def test_an_interval_goes_on_from_the_last_run_of_stock_beat(settings: Any) -> N
     sync.sync(now=back)  # as `migrate` does, and the start of a beat
     periodic.resume_after_stock(now=back)
     assert claim(back) == []
-    assert not Run.objects.exists()
+    # Jobs that are always there may fire at this time of the day.
+    assert not Run.objects.filter(job=job()).exists()
     assert cursor() == last + MINUTE
 
 
