@@ -6,6 +6,7 @@ On PostgreSQL that is one statement, whose cost does not depend on how many targ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from fractions import Fraction
@@ -14,6 +15,7 @@ from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import BooleanField, F, OuterRef, Q, Subquery
 from django.db.models.expressions import RawSQL
@@ -99,7 +101,7 @@ def select(
             prepared = _of_pool(strategy, job.pk)
         else:
             # Asked for in here: a team's own strategy may fail at a statement of its own.
-            prepared = [_prepared(targets) for targets in stages()]
+            prepared = _prepared(stages())
         for stage in prepared:
             if len(found) < count:
                 found += _claim(job, feed, stage, count - len(found), strategy=strategy, now=now)
@@ -180,13 +182,18 @@ def _first(stages: Sequence[TargetQuerySet], count: int) -> list[tuple[int, str]
 def _of_pool(strategy: str, job_id: int) -> list[_Stage]:
     """Worked out once for each job: that takes longer than to find ten targets."""
     targets = strategies.pool_of(job_id)
-    return [_prepared(each) for each in strategies.fixed_stages(strategy, targets)]
+    return _prepared(strategies.fixed_stages(strategy, targets))
 
 
-def _prepared(targets: TargetQuerySet) -> _Stage:
-    locked = targets.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
-    sql, params = locked.values("id", "key", "position").query.sql_with_params()
-    return _Stage(locked, f"{sql} LIMIT %s", params)
+def _prepared(stages: Sequence[TargetQuerySet]) -> list[_Stage]:
+    """Without what picks nothing, whatever is stored: a team's own strategy may give `none()`."""
+    found = []
+    for targets in stages:
+        locked = targets.select_for_update(skip_locked=skip_locked(), no_key=True, of=("self",))
+        with suppress(EmptyResultSet):
+            sql, params = locked.values("id", "key", "position").query.sql_with_params()
+            found.append(_Stage(locked, f"{sql} LIMIT %s", params))
+    return found
 
 
 def _claim(
@@ -201,8 +208,8 @@ def _claim(
     found, taken = claim(stage, count)
     if len(found) < count == taken:
         # Runs that were asked for by hand are open at its head: read past them.
-        idle = _prepared(_without_open_run(stage.targets))
-        found += claim(idle, count - len(found))[0]
+        for idle in _prepared([_without_open_run(stage.targets)]):
+            found += claim(idle, count - len(found))[0]
     return found
 
 

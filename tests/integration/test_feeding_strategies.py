@@ -69,6 +69,11 @@ class Watches(Strategy):
         return targets
 
 
+class WantsNothing(Strategy):
+    def filter(self, targets: TargetQuerySet, now: datetime) -> TargetQuerySet:
+        return targets.none()
+
+
 def named(strategy: type[Strategy]) -> str:
     return f"{__name__}:{strategy.__name__}"
 
@@ -79,6 +84,13 @@ WRONG = [
     pytest.param(named(AsksForWhatIsNotThere), id="asks for what is not there"),
     pytest.param(named(TakesTooLong), id="takes too long", marks=needs_postgresql),
 ]
+
+
+def test_a_strategy_that_wants_nothing_leaves_its_share_to_the_others() -> None:
+    job = fed_job(shares={named(WantsNothing): 1.0, OLDEST_SCHEDULED: 1.0})
+    pooled(job, 3)
+    fed = feed(job)
+    assert (dict(fed.picked), fed.failed) == ({OLDEST_SCHEDULED: 3}, {})
 
 
 @pytest.mark.parametrize("name", WRONG)
