@@ -22,7 +22,7 @@ def test_nothing_is_taken_twice_nor_left_claimed_though_one_is_killed(rig: Rig) 
 
 
 def test_so_it_is_on_sqlite(embedded_rig: Rig) -> None:
-    check_selectors(embedded_rig, targets=5_000, count=100)
+    check_selectors(embedded_rig, targets=10_000, count=100)
 
 
 def check_selectors(rig: Rig, *, targets: int, count: int) -> None:
@@ -39,8 +39,11 @@ def check_selectors(rig: Rig, *, targets: int, count: int) -> None:
     kills = 0
     while steady.is_alive():
         mortal = selector(rig, f"mortal{kills}", count)
-        # Somewhere on its way: after its first lines, or while it still comes up.
-        wait_to_kill(mortal, steady, after=chance.choice([0, 1, count, 4 * count]))
+        # Somewhere on its way: while it still comes up, or after its first lines. The earliest
+        # come first, as the others may have picked all before two have been killed.
+        ways = [0, 1, count, 4 * count]
+        after = ways[kills] if kills < len(ways) else chance.choice(ways)
+        wait_to_kill(mortal, steady, after=after)
         if mortal.is_alive():
             mortal.send(signal.SIGKILL)
             mortal.popen.wait()
