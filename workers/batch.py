@@ -24,7 +24,7 @@ from scheduling.conf import conf
 from scheduling.models import Job, State
 from scheduling.outbox import task_of
 from scheduling.runs import Result, Started
-from workers import attempt, hooks, lease, notifications, pools, stopping
+from workers import attempt, failures, hooks, lease, notifications, pools, stopping
 from workers.open_run import OpenRun
 from workers.ticket import Ticket
 
@@ -64,9 +64,10 @@ def execute(task: Task[Any, Any], tickets: Sequence[Ticket], body: Body) -> None
             attempt.execute(task, left.popleft(), body)
         except Ignore:
             continue
-        except Exception:
+        except Exception as error:
             # Its end is recorded. The message goes on.
             logger.exception("A run of a message for several has failed")
+            failures.let_go(error)
         was_any = True
     for ticket in left:
         stopping.hand_back(ticket)
@@ -176,6 +177,7 @@ class Batch:
         result, answer = attempt.perform(started, open_run, self._body)
         if result.state == State.FAILED and isinstance(answer, BaseException):
             logger.error("Run %s of %s failed", run.pk, run.name, exc_info=answer)
+        failures.let_go(answer)
         return result
 
     # --- also on the heartbeat's threads ----------------------------------------------------------

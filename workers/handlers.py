@@ -24,7 +24,7 @@ from scheduling import clock, runs
 from scheduling.conf import conf
 from scheduling.models import Reason, Run, Spoilt, State
 from scheduling.runs import Result
-from workers import dead_letters, foreign, lease, stock
+from workers import dead_letters, failures, foreign, lease, stock
 from workers.child import signal_name
 from workers.ticket import Ticket, ticket_of, tickets_of
 
@@ -65,6 +65,7 @@ def connect() -> None:
     signals.task_unknown.connect(unknown)
     signals.task_prerun.connect(foreign_began)
     signals.task_postrun.connect(foreign_ended)
+    signals.task_postrun.connect(forget)
 
 
 def tolerant(handler: Callable[..., None]) -> Callable[..., None]:
@@ -212,6 +213,11 @@ def tell_of_unknown_run(ticket: Ticket, task: Task[Any, Any]) -> None:
         message_id=request.id,
         detail=f"It names the run {ticket.run_id}, which does not exist; nothing was executed",
     )
+
+
+def forget(retval: Any = None, **_: Any) -> None:
+    """The last of a task in its process: everybody has seen its error, if it ended with one."""
+    failures.let_go(retval)
 
 
 def retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
