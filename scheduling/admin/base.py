@@ -32,7 +32,9 @@ def is_id(field: Any, value: Any) -> bool:
 
 
 def may_see_arguments(request: HttpRequest) -> bool:
-    """Also what becomes an argument: the parameters that sources give with resources."""
+    """Also what becomes an argument: the parameters that sources give with resources. Who may
+    change a job or a target sees its own without this.
+    """
     return request.user.has_perm("scheduling.view_run_output")
 
 

@@ -24,6 +24,7 @@ from scheduling.admin.base import (
     ModelAdmin,
     SmallJson,
     TabularInline,
+    may_see_arguments,
     page_context,
 )
 from scheduling.admin.filters import QueueFilter, StateFilter
@@ -186,8 +187,11 @@ class JobAdmin(Mutes[Job], Operations[Job], SmallJson, ModelAdmin[Job]):
             idle.add("first_run_at")
             if "kind" in fixed:
                 idle |= {"program", "command" if obj.kind == Kind.TASK else "task"}
-        if "ping_url" in fixed or not self.has_change_permission(request, obj):
+        may_change = self.has_change_permission(request, obj)
+        if "ping_url" in fixed or not may_change:
             idle |= {name for name in columns.SECRET if obj is not None}
+        if obj is not None and not (may_change or may_see_arguments(request)):
+            idle |= {"args", "kwargs"}
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in idle]})
             for title, options in self.fieldsets

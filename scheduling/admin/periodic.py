@@ -7,6 +7,7 @@ run by way of its job, so that the run has a history.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -26,7 +27,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from scheduling import clock, runs
 from scheduling.admin import display
-from scheduling.admin.base import ChangeList
+from scheduling.admin.base import ChangeList, may_see_arguments
 from scheduling.errors import SchedulingError
 from scheduling.models import Job, Target
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 else:
     from scheduling.admin.base import ModelAdmin as _Dress
     from scheduling.admin.base import TabularInline as _InlineDress
+
+CHANGE = "django_celery_beat.change_periodictask"
+ARGUMENTS = ("args", "kwargs", "headers")
 
 STOCK_MODELS = (
     PeriodicTask, IntervalSchedule, CrontabSchedule, ClockedSchedule, SolarSchedule,
@@ -58,6 +62,13 @@ class PeriodicTaskForm(stock.PeriodicTaskForm):  # type: ignore[misc]
             self.fields["task"].widget = UnfoldAdminTextInputWidget()
         if "regtask" in self.fields:
             self.fields["regtask"].widget = TaskSelectWidget()
+
+
+def visible(fields: Iterable[Any], request: HttpRequest, obj: Any) -> list[Any]:
+    """Give those fields of rows that this person may see; all of a row that is to be made."""
+    if obj is None or may_see_arguments(request) or request.user.has_perm(CHANGE):
+        return list(fields)
+    return [name for name in fields if name not in ARGUMENTS]
 
 
 class PeriodicTaskChangeList(ChangeList):
@@ -85,6 +96,13 @@ class PeriodicTaskAdmin(stock.PeriodicTaskAdmin, _Dress):  # type: ignore[misc]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return PeriodicTaskChangeList
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [
+            (title, {**options, "fields": fields})
+            for title, options in super().get_fieldsets(request, obj)
+            if (fields := visible(options["fields"], request, obj))
+        ]
 
     @admin.display(description="periodic task", ordering="name")
     def name_and_task(self, row: Any) -> SafeString:
@@ -171,6 +189,9 @@ class PeriodicTaskAdmin(stock.PeriodicTaskAdmin, _Dress):  # type: ignore[misc]
 
 class PeriodicTaskInline(stock.PeriodicTaskInline, _InlineDress):  # type: ignore[misc]
     tab = True
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return visible(super().get_fields(request, obj), request, obj)
 
 
 class ScheduleAdmin(_Dress):

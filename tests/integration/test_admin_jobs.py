@@ -295,6 +295,18 @@ def test_a_ping_url_is_shown_to_nobody_but_its_editors(editor: Client) -> None:
     assert (job.ping_url, [*job.overrides]) == (SECRET, ["retries"])
 
 
+@pytest.mark.parametrize(
+    ("permissions", "is_shown"),
+    [(("view_job",), False), (("view_job", "view_run_output"), True), (EDIT, True)],
+)
+def test_arguments_are_for_who_may_see_arguments_or_change_the_job(
+    permissions: tuple[str, ...], is_shown: bool
+) -> None:
+    job = make_job(args=["word one"], kwargs={"day": "word two"})
+    shown = log_in(*permissions).get(page("scheduling_job_change", job.pk)).text
+    assert ("word one" in shown, "word two" in shown) == (is_shown, is_shown)
+
+
 def test_an_overridden_ping_url_is_written_into_no_note(editor: Client) -> None:
     job = declared(ping_url=SECRET)
     response = saved(editor, job, ping_url="https://monitor.example/ping/4712")

@@ -37,6 +37,29 @@ def test_a_row_leads_to_its_job_and_shows_its_next_fire(row: PeriodicTask) -> No
         assert "in 9 min" in text_of(response) or "in 10 min" in text_of(response)
 
 
+@pytest.mark.parametrize(
+    ("permissions", "is_shown"),
+    [((), False), (("view_run_output",), True), (("change_periodictask",), True)],
+)
+def test_arguments_and_headers_of_a_row_are_for_who_may_see_arguments_or_change_it(
+    row: PeriodicTask, permissions: tuple[str, ...], is_shown: bool
+) -> None:
+    row.kwargs, row.headers = '{"day": "word one"}', '{"from": "word two"}'
+    row.save()
+    client = log_in("view_periodictask", "view_intervalschedule", *permissions)
+    own = client.get(page("django_celery_beat_periodictask_change", row.pk)).text
+    assert ("word one" in own, "word two" in own) == (is_shown, is_shown)
+    assert "Refresh cache" in own
+    shared = client.get(page("django_celery_beat_intervalschedule_change", row.interval_id)).text
+    assert "Refresh cache" in shared
+    assert ("word one" in shared) == is_shown
+
+
+def test_who_may_only_add_rows_may_give_arguments() -> None:
+    form = log_in("add_periodictask").get(page("django_celery_beat_periodictask_add")).text
+    assert 'name="kwargs"' in form
+
+
 def test_a_row_is_made_in_the_form_with_a_registered_task() -> None:
     client = log_in(superuser=True)
     crontab = CrontabSchedule.objects.create(minute="15", hour="4")
