@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,15 @@ class Rig:
         """The targets that have a fire time to come; Beatkeeper's own job always has."""
         firing = Target.objects.filter(next_fire_at__isnull=False)
         return firing.exclude(job__name=ARCHIVE)
+
+    def end(self, job: Job) -> datetime:
+        """Let it fire for two more seconds; give when that is over.
+
+        Not from now on: what fires while an edit is under way may be on either side of it.
+        """
+        until = now() + timedelta(seconds=2)
+        runs.reschedule(job, ends_at=until, now=now())
+        return until
 
     def wait_for_ends(self, *, timeout: float) -> None:
         """Wait until no target fires any more and no run is open."""

@@ -128,8 +128,7 @@ def test_a_circuit_opens_stops_its_members_and_closes_when_all_are_ready(any_rig
     (rig.folder / "ill").unlink()
     wait_for(lambda: not is_open(), timeout=30, message="the circuit has closed again")
 
-    until = now() + 2 * SECOND
-    runs.reschedule(reader, ends_at=until, now=now())
+    until = rig.end(reader)
     wait_for(
         lambda: (
             Target.objects.filter(pk=target.pk, next_fire_at=None, parked="").exists()

@@ -45,11 +45,9 @@ def check_scopes(rig: Rig, choices: list[CatchUp]) -> None:
     for (_, choice), target in targets.items():
         check(rig, target, choice, paused, resumed)
 
-    end = now().replace(microsecond=0) + timedelta(seconds=1)
-    for target in targets.values():
-        runs.reschedule(target.job, ends_at=end, now=now())
+    ends = {target: rig.end(target.job) for target in targets.values()}
     rig.wait_for_ends(timeout=60)
-    for target in targets.values():
+    for target, end in ends.items():
         rig.check_fires(target, every_second(begun[target], end))
     rig.check_oracle()
 
