@@ -8,18 +8,34 @@ jobs, its last run under the root counts: each must have ended as its rule says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Q, QuerySet
 
-from scheduling.graphs import edges_of, reachable
 from scheduling.models import FollowUp, FollowUpOn, Job, Reason, Run, State
 
 # Ends by somebody's will lead to nothing.
 BY_WILL = {Reason.CANCELLED, Reason.TERMINATED}
 READ = ("job_id", "target_id", "state", "reason", "ended_at", "depth")
+
+# The database walks, from rule to rule by their index: an end must not read what rules there are
+# of other jobs, of which there may be thousands.
+WAYS = """
+    WITH RECURSIVE way (start, reached) AS (
+        SELECT rule.{here}, rule.{there}
+          FROM scheduling_followup rule JOIN scheduling_job job ON job.id = rule.{there}
+         WHERE rule.{here} IN ({places}) AND job.retired_at IS NULL
+        UNION
+        SELECT way.start, rule.{there}
+          FROM way JOIN scheduling_followup rule ON rule.{here} = way.reached
+                   JOIN scheduling_job job ON job.id = rule.{there}
+         WHERE job.retired_at IS NULL
+    )
+    SELECT start, reached FROM way
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +56,38 @@ def obeys(run: Run, on: str) -> bool:
 
 def behind(job: Job) -> list[Join]:
     """The joins that an end of a run of `job` may complete."""
-    active = FollowUp.objects.filter(job__retired_at=None, follower__retired_at=None)
-    rules = list(active.filter(join=True).select_related("job", "follower").order_by("follower"))
-    if not rules:
+    if job.retired_at is not None:
         return []
-    pairs = list(active.values_list("job_id", "follower_id"))
-    ahead = reachable(edges_of(pairs), job.pk)
-    back = edges_of((follower, leader) for leader, follower in pairs)
-    followers = {rule.follower_id: rule.follower for rule in rules if rule.follower_id in ahead}
+    ahead = ways("job_id", "follower_id", [job.pk])[job.pk]
+    rules = list(
+        FollowUp.objects.filter(join=True, follower__in=ahead, job__retired_at=None)
+        .select_related("job", "follower")
+        .order_by("follower", "pk")
+    )
+    followers = {rule.follower_id: rule.follower for rule in rules}
+    upstream = ways("follower_id", "job_id", followers)
     return [
         Join(
             follower=follower,
             members={rule.job_id: rule for rule in rules if rule.follower_id == pk},
-            upstream=frozenset(reachable(back, pk)),
+            upstream=frozenset(upstream[pk]),
         )
         for pk, follower in followers.items()
     ]
+
+
+def ways(here: str, there: str, starts: Collection[int]) -> dict[int, set[int]]:
+    """Give all jobs that rules lead to from each of `starts`, from their column `here` to their
+    column `there`; itself only in a circle, and none that is retired.
+    """
+    found: dict[int, set[int]] = {start: set() for start in starts}
+    if found:
+        places = ", ".join(["%s"] * len(found))
+        with connection.cursor() as cursor:
+            cursor.execute(WAYS.format(here=here, there=there, places=places), list(found))
+            for start, reached in cursor.fetchall():
+                found[start].add(reached)
+    return found
 
 
 def lock_root(run: Run) -> Run:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+from django.db.models.signals import post_init
 
 from scheduling import runs
+from scheduling.graphs import edges_of, reachable
 from scheduling.models import FollowUp, Job, Run
-from tests.factories import NOW
+from scheduling.runs import joins
+from tests.factories import NOW, make_job
 from tests.integration.chains import (
     BROKEN,
     DONE,
@@ -218,3 +223,34 @@ def test_a_joined_follower_learns_of_all_in_the_order_of_their_ends(
     assert current.parent is not None
     assert current.parent.job == "left"
     assert [parent.job for parent in current.parents] == ["right", "left"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_ways_of_the_database_are_those_of_the_graph(seed: int) -> None:
+    dice = random.Random(seed)
+    jobs = [make_job(f"job {n}", retired_at=NOW if n % 5 == 4 else None) for n in range(10)]
+    pairs = [(one, other) for one in jobs for other in jobs if one != other and dice.random() < 0.2]
+    FollowUp.objects.bulk_create(FollowUp(job=one, follower=other) for one, other in pairs)
+    starts = [one.pk for one in jobs if one.retired_at is None]
+    alive = [(one.pk, two.pk) for one, two in pairs if not (one.retired_at or two.retired_at)]
+    down, up = edges_of(alive), edges_of((two, one) for one, two in alive)
+    assert joins.ways("job_id", "follower_id", starts) == {pk: reachable(down, pk) for pk in starts}
+    assert joins.ways("follower_id", "job_id", starts) == {pk: reachable(up, pk) for pk in starts}
+
+
+def test_the_rules_of_others_are_not_read(diamond: dict[str, Job]) -> None:
+    """Each end would cost as much as there are rules anywhere."""
+    for number in range(10):
+        join(job(f"follower {number}"), job(f"leader {number}"))
+    read: list[int] = []
+
+    def note(instance: FollowUp, **_: object) -> None:
+        read.append(instance.follower_id)
+
+    post_init.connect(note, sender=FollowUp)
+    try:
+        found = joins.behind(diamond["first"])
+    finally:
+        post_init.disconnect(note, sender=FollowUp)
+    assert [each.follower for each in found] == [diamond["last"]]
+    assert read == [diamond["last"].pk] * 2
