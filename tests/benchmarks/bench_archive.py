@@ -9,13 +9,8 @@ another; its times say what others feel of it.
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice
 from multiprocessing import get_context
@@ -24,7 +19,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 
-import django
+from tests.benchmarks.installation import installation, machine
 
 RUNS = 200_000
 RUNS_OF_A_TARGET = 100
@@ -36,43 +31,12 @@ BULK = 5000
 
 
 def main(database: str = "postgres", runs: str = str(RUNS)) -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    os.environ["JOBS_TEST_DB"] = database
-    from tests import services
-
-    services.valkey.start()
-    folder = Path(tempfile.mkdtemp(prefix="archive-", dir=services.FOLDER))
-    try:
-        with server(database, folder):
-            django.setup()
-            measure(folder / "archive", int(runs))
-    finally:
-        services.valkey.kill()
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def server(database: str, folder: Path) -> Iterator[None]:
-    from tests import services
-
-    if database == "sqlite":
-        yield
-        return
-    folder.chmod(0o755)
-    if user := services.user_of_servers():
-        shutil.chown(folder, user)
-    services.postgres = services.Postgres(folder, is_durable=True)
-    services.postgres.start()
-    try:
-        services.postgres.create("beatkeeper")
-        yield
-    finally:
-        services.postgres.stop()
+    with installation(database=database, with_valkey=True) as folder:
+        measure(folder / "archive", int(runs))
 
 
 def measure(archive: Path, number: int) -> None:
     from django.conf import settings
-    from django.core.management import call_command
     from django.db import connection
 
     from scheduling import clock
@@ -83,7 +47,6 @@ def measure(archive: Path, number: int) -> None:
     write = sys.stdout.write
     archive.mkdir()
     settings.JOBS_ARCHIVE = str(archive)
-    call_command("migrate", verbosity=0)
     now = clock.now()
     began = perf_counter()
     fill(number, now)
@@ -106,8 +69,7 @@ def measure(archive: Path, number: int) -> None:
     rival.join()
     times = [seconds for _, seconds in batches]
     write(
-        f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}, "
-        f"{connection.vendor}\n\n"
+        f"{machine()}, {connection.vendor}\n\n"
         f"{report.archived:,} runs archived in {len(report.files)} files "
         f"({sum(file.size for file in report.files) / 2**20:.1f} MiB) and {report.deleted:,} "
         f"deleted in {took:.1f} s: {report.deleted / took:,.0f} runs/s; {Run.objects.count():,} "

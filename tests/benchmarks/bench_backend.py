@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
 from uuid import UUID
 
-from tests.benchmarks.bench_coverage import installation
+from tests.benchmarks.installation import installation
 
 GOAL = 1000
 

@@ -8,17 +8,13 @@ sources; as many changes are noted and not yet added up as a beat would find aft
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-import django
+from tests.benchmarks.installation import installation, machine
 
 SIZE = 1_000_000
 PARTS = (1, 9, 90)
@@ -53,39 +49,12 @@ def main() -> None:
         measure(sys.stdout.write)
 
 
-@contextmanager
-def installation() -> Iterator[None]:
-    """Give a PostgreSQL with our tables to the process, which has not set Django up yet."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    os.environ["JOBS_TEST_DB"] = "postgres"
-    from tests import services
-
-    folder = services.FOLDER / "coverage"
-    folder.mkdir(mode=0o755)
-    if user := services.user_of_servers():
-        shutil.chown(folder, user)
-    server = services.Postgres(folder, is_durable=True)
-    server.start()
-    try:
-        services.postgres = server
-        server.create("beatkeeper")
-        django.setup()
-        from django.core.management import call_command
-
-        call_command("migrate", verbosity=0)
-        yield
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
-
-
 def measure(write: Callable[[str], Any]) -> None:
     from scheduling import clock, runs
     from scheduling.coverage import coverage
     from scheduling.runs import coverage as counting
 
-    write(f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}, ")
-    write(f"Django {django.__version__}, {SIZE:,} targets\n\n")
+    write(f"{machine()}, {SIZE:,} targets\n\n")
     make_inventory()
     write(f"{'counted anew':40}{once(runs.recount_coverage):>10.0f} ms\n")
     make_changes()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.bench_coverage import installation
+from tests.benchmarks.installation import installation
 
 if TYPE_CHECKING:
     from scheduling import Named

@@ -9,8 +9,6 @@ nothing. They take turns within every round, so that a busy moment of the machin
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -26,6 +24,7 @@ from cronsim import CronSim
 from scheduling import cron, zones
 from scheduling.errors import InvalidSchedule
 from scheduling.schedules import Schedule, parse
+from tests.benchmarks.installation import machine
 
 ROUNDS = 7
 FIRES = 300
@@ -78,8 +77,7 @@ MOMENTS = tuple(
 def main() -> None:
     write = sys.stdout.write
     write(
-        f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}, "
-        f"croniter {version('croniter')}, cronsim {version('cronsim')}; "
+        f"{machine()}, croniter {version('croniter')}, cronsim {version('cronsim')}; "
         f"medians of {ROUNDS} rounds of {FIRES} fires\n\n"
         f"{'':34}{'microseconds a fire':^30}   times as long as ours\n"
         f"{'zone':16}{'expression':18}{'ours':>10}{'croniter':>10}{'cronsim':>10}"

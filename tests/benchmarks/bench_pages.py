@@ -9,9 +9,6 @@ a hundred targets failed at its last run.
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +16,7 @@ from io import StringIO
 from time import perf_counter
 from typing import Any
 
-import django
+from tests.benchmarks.installation import installation, machine
 
 OPEN = 2000
 GOAL_MS = 1000
@@ -53,39 +50,17 @@ AFTERWARDS = (
 
 
 def main(targets: str = "1000000", turns: str = "5") -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    os.environ["JOBS_TEST_DB"] = "postgres"
-    from tests import services
-
-    folder = services.FOLDER / "pages"
-    folder.mkdir(mode=0o755)
-    if user := services.user_of_servers():
-        shutil.chown(folder, user)
-    server = services.Postgres(folder, is_durable=True)
-    server.start()
-    services.valkey.start()
-    try:
-        services.postgres = server
-        server.create("beatkeeper")
-        django.setup()
+    with installation(with_valkey=True):
         measure(int(targets), int(turns))
-    finally:
-        services.valkey.kill()
-        server.stop()
-        shutil.rmtree(folder)
 
 
 def measure(targets: int, turns: int) -> None:
-    from django.core.management import call_command
-
     from scheduling import runs
 
-    call_command("migrate", verbosity=0)
     job = make_history(targets, turns)
     runs.recount_coverage()
     sys.stdout.write(
-        f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}; "
-        f"{targets:,} targets, {targets * turns:,} runs\n\nmilliseconds\n"
+        f"{machine()}; {targets:,} targets, {targets * turns:,} runs\n\nmilliseconds\n"
     )
     slowest = 0.0
     for name, ask in questions(job):

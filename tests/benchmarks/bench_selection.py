@@ -13,16 +13,13 @@ Results come from elsewhere, a thousand at a time on one connection, for targets
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import sys
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-import django
+from tests.benchmarks.installation import installation, machine
 
 SIZES = (10_000, 1_000_000)
 COUNT = 1000
@@ -70,42 +67,18 @@ FROM (
 
 
 def main() -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    os.environ["JOBS_TEST_DB"] = "postgres"
-    from tests import services
-
-    folder = services.FOLDER / "selection"
-    folder.mkdir(mode=0o755)
-    if user := services.user_of_servers():
-        shutil.chown(folder, user)
-    server = services.Postgres(folder, is_durable=True)
-    server.start()
-    try:
-        server.execute("ALTER SYSTEM SET shared_buffers = '1GB'")
-        server.stop()
-        server.start()
-        services.postgres = server
-        server.create("beatkeeper")
-        django.setup()
+    with installation(buffers="1GB"):
         measure(sys.stdout.write)
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 def measure(write: Callable[[str], Any]) -> None:
-    from django.core.management import call_command
-
     from scheduling import clock
     from scheduling.feeds import BUILT_IN, EXPRESS
 
-    call_command("migrate", verbosity=0)
     jobs = {size: make_inventory(size) for size in SIZES}
     write(
-        f"{os.cpu_count()} x {platform.machine()}, "
-        f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB, "
-        f"Python {platform.python_version()}, Django {django.__version__}, PostgreSQL "
-        f"{server_version()}\n\nselecting and claiming {COUNT:,}, milliseconds (median, p95)\n"
+        f"{machine()}, PostgreSQL {server_version()}\n\n"
+        f"selecting and claiming {COUNT:,}, milliseconds (median, p95)\n"
     )
     write(f"{'strategy':20}" + "".join(f"{size:>20,}" for size in SIZES) + f"{'growth':>10}\n")
     worst, growth = 0.0, 0.0

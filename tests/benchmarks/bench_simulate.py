@@ -5,8 +5,6 @@ python -m tests.benchmarks.bench_simulate [resources] [workers]
 
 from __future__ import annotations
 
-import os
-import platform
 import resource
 import sys
 from datetime import timedelta
@@ -14,13 +12,14 @@ from time import perf_counter, process_time
 
 from scheduling.simulation import Scenario, Synthetic, simulate
 from scheduling.simulation.report import percent, span
+from tests.benchmarks.installation import machine
 
 LIMIT = 300  # seconds
 
 
 def main(resources: int = 100_000, workers: int = 5) -> None:
     write = sys.stdout.write
-    write(f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}\n")
+    write(f"{machine()}\n")
     # Each check takes half a minute, so five workers make five million of them in a year.
     scenario = Scenario(
         workers=workers, run_time=timedelta(seconds=30), run_time_per_change=timedelta(0)

@@ -9,7 +9,6 @@ report included. The command itself says how long its own work took; that is sub
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from pathlib import Path
 from statistics import median, quantiles
@@ -19,6 +18,7 @@ from typing import Any
 import django
 from django.core.management import call_command
 
+from tests.benchmarks.installation import machine
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +48,7 @@ def main() -> None:
         door.close()
     write = sys.stdout.write
     write(
-        f"{os.cpu_count()} x {platform.machine()}, {machine_memory() / 2**30:.0f} GiB, "
-        f"Python {platform.python_version()}, Django {django.__version__}\n\n"
+        f"{machine()}\n\n"
         f"{'milliseconds over its own work':34}"
         f"{'quickest':>10}{'median':>10}{'p95':>10}{'runs':>8}\n"
     )
@@ -104,10 +103,6 @@ def memory_of(door: Any) -> int:
     wait_for(lambda: not process_tree.children(door.process.pid))
     lines = Path(f"/proc/{door.process.pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
-
-
-def machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import django
 import psutil
 
+from tests.benchmarks.installation import machine
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -268,14 +268,6 @@ def tell_cpu(before: dict[str, float], after: dict[str, float], took: float, run
     for name, seconds in after.items():
         spent = seconds - before.get(name, 0.0)
         write(f"    {name:26}{spent / took:10.0%}{spent * 1e3 / max(runs, 1):10.2f}\n")
-
-
-def machine() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return (
-        f"{os.cpu_count()} x {platform.machine()}, {memory / 2**30:.0f} GiB, "
-        f"Python {platform.python_version()}, Django {django.__version__}"
-    )
 
 
 if __name__ == "__main__":
