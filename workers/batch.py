@@ -60,19 +60,27 @@ def execute(task: Task[Any, Any], tickets: Sequence[Ticket], body: Body) -> None
     left = deque(ticket for ticket in tickets if ticket.run_id not in begun)
     was_any = bool(accepted)
     while left and not is_over(until):
-        try:
-            attempt.execute(task, left.popleft(), body)
-        except Ignore:
+        error = execute_alone(task, left.popleft(), body)
+        if isinstance(error, Ignore):
             continue
-        except Exception as error:
+        if error is not None:
             # Its end is recorded. The message goes on.
-            logger.exception("A run of a message for several has failed")
+            logger.error("A run of a message for several has failed", exc_info=error)
             failures.let_go(error)
         was_any = True
     for ticket in left:
         stopping.hand_back(ticket)
     if not was_any:
         raise Ignore
+
+
+def execute_alone(task: Task[Any, Any], ticket: Ticket, body: Body) -> Exception | None:
+    """Give what it raised."""
+    try:
+        attempt.execute(task, ticket, body)
+    except Exception as error:
+        return error
+    return None
 
 
 def is_over(until: float) -> bool:
@@ -177,7 +185,8 @@ class Batch:
         result, answer = attempt.perform(started, open_run, self._body)
         if result.state == State.FAILED and isinstance(answer, BaseException):
             logger.error("Run %s of %s failed", run.pk, run.name, exc_info=answer)
-        failures.let_go(answer)
+        if result.state == State.FAILED:
+            failures.let_go(answer)
         return result
 
     # --- also on the heartbeat's threads ----------------------------------------------------------

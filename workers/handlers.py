@@ -215,9 +215,13 @@ def tell_of_unknown_run(ticket: Ticket, task: Task[Any, Any]) -> None:
     )
 
 
-def forget(retval: Any = None, **_: Any) -> None:
-    """The last of a task in its process: everybody has seen its error, if it ended with one."""
-    failures.let_go(retval)
+def forget(task: Task[Any, Any], state: str | None = None, retval: Any = None, **_: Any) -> None:
+    """The last of a task in its process: everybody has seen its error, if it ended with one.
+
+    Not so where the task was called as a function, by one that goes on.
+    """
+    if state in (states.FAILURE, states.RETRY) and not task.request.is_eager:
+        failures.let_go(retval)
 
 
 def retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import messages
@@ -69,6 +69,14 @@ else:
 
         def __class_getitem__(cls, _: object) -> type:
             return cls
+
+        # Columns that are not to be guessed letter by letter, as in `?output__startswith=a`.
+        unguessable: Collection[str] = ()
+
+        def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+            if lookup.split("__")[0] in self.unguessable:
+                return False
+            return super().lookup_allowed(lookup, value, request)
 
         def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type:
             return ChangeList

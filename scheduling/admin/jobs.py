@@ -38,6 +38,9 @@ from scheduling.models import FollowUp, Job, Run, State
 from scheduling.models.job import DeclaredIn, Kind
 from scheduling.sync.rules import cycle_through
 
+# The options of a PeriodicTask's job hold its headers.
+ARGUMENTS = frozenset({"args", "kwargs", "options"})
+
 
 class JobChangeList(ChangeList):
     """Knows of each job on the page when it fires next and how it stands."""
@@ -104,6 +107,8 @@ class FollowUpInline(TabularInline[FollowUp, Job]):
 @admin.register(Job)
 class JobAdmin(Mutes[Job], Operations[Job], SmallJson, ModelAdmin[Job]):
     form = JobForm
+    # Overrides hold what the code says of each column.
+    unguessable = ARGUMENTS | columns.SECRET | {"overrides", "schedule_error"}
     actions = ("run_selected", *Mutes.actions)
     change_form_template = "scheduling/job_form.html"
     list_display = (
@@ -191,7 +196,7 @@ class JobAdmin(Mutes[Job], Operations[Job], SmallJson, ModelAdmin[Job]):
         if "ping_url" in fixed or not may_change:
             idle |= {name for name in columns.SECRET if obj is not None}
         if obj is not None and not (may_change or may_see_arguments(request)):
-            idle |= {"args", "kwargs"}
+            idle |= ARGUMENTS
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in idle]})
             for title, options in self.fieldsets

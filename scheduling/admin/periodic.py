@@ -87,6 +87,7 @@ class PeriodicTaskChangeList(ChangeList):
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(stock.PeriodicTaskAdmin, _Dress):  # type: ignore[misc]
     form = PeriodicTaskForm
+    unguessable = ARGUMENTS
     change_form_template = "scheduling/periodic_task_form.html"
     list_display = ("name_and_task", "enabled", "scheduler", "next_fire", "last_run_at", "job")
     list_display_links = ("name_and_task",)

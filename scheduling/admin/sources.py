@@ -38,6 +38,7 @@ def may_list(request: HttpRequest) -> bool:
 class SourceAdmin(ReadOnly, WithPage, ModelAdmin[Source]):
     """Declared in code; looked at here, listed by hand, and made live."""
 
+    unguessable = ("state",)
     change_form_template = "scheduling/source_form.html"
     list_display = ("name", "standing", "of_jobs", "last_listing", "last_full_listing")
     list_per_page = 50

@@ -66,6 +66,7 @@ class TargetChangeList(ChangeList):
 
 @admin.register(Target)
 class TargetAdmin(Operations[Target], NeverCounted, WithPage, SmallJson, ModelAdmin[Target]):
+    unguessable = ("kwargs",)
     form = TargetForm
     change_form_template = "scheduling/target_form.html"
     list_display = ("which", "schedule_shown", "next_fire", "standing", "found", "last_good")

@@ -23,6 +23,15 @@ ROW_FIELDS = (
     *("schedule", "starts_at", "ends_at", "start_within"),
 )
 LONGEST_DESCRIPTION = 200
+NAMES = {
+    list: "a JSON list",
+    dict: "a JSON object",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def columns_of_row(row: PeriodicTask) -> dict[str, Any]:
@@ -59,16 +68,19 @@ def declaration_of(row: PeriodicTask) -> Declaration:
 
 
 def _json(row: PeriodicTask, field: str, shape: type) -> Any:
+    """Raises InvalidDeclaration, which everybody reads: of arguments it names the place only."""
     text = getattr(row, field) or json.dumps(shape())
     try:
         value = json.loads(text)
         json.dumps(value, allow_nan=False)  # Python reads NaN and Infinity, databases do not
-    except ValueError:
-        value = None
+        found = NAMES[type(value)]
+    except json.JSONDecodeError as error:
+        value, found = None, f"no JSON from character {error.pos + 1} on ({error.msg})"
+    except ValueError as error:
+        value, found = None, f"nothing that databases store ({error})"
     if not isinstance(value, shape):
-        wanted = "a JSON list" if shape is list else "a JSON object"
         raise InvalidDeclaration(
-            f"Periodic task {row.name!r} has {field} {text[:100]!r}; write {wanted}"
+            f"Periodic task {row.name!r} has as its {field} {found}; write {NAMES[shape]}"
         )
     return value
 

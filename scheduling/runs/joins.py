@@ -15,27 +15,28 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet
 
+from scheduling.graphs import edges_of, reachable
 from scheduling.models import FollowUp, FollowUpOn, Job, Reason, Run, State
 
 # Ends by somebody's will lead to nothing.
 BY_WILL = {Reason.CANCELLED, Reason.TERMINATED}
 READ = ("job_id", "target_id", "state", "reason", "ended_at", "depth")
 
-# The database walks, from rule to rule by their index: an end must not read what rules there are
-# of other jobs, of which there may be thousands.
-WAYS = """
-    WITH RECURSIVE way (start, reached) AS (
-        SELECT rule.{here}, rule.{there}
-          FROM scheduling_followup rule JOIN scheduling_job job ON job.id = rule.{there}
-         WHERE rule.{here} IN ({places}) AND job.retired_at IS NULL
+# The database walks from rule to rule: an end must not read what rules there are of other jobs, of
+# which there may be thousands. Of each way it gives the steps, whose number is that of the rules.
+STEPS = """
+    WITH RECURSIVE step (here, there) AS (
+        SELECT rule.{here}, rule.{there} FROM scheduling_followup rule
+         WHERE rule.{here} IN ({places}) AND {there_is_active}
         UNION
-        SELECT way.start, rule.{there}
-          FROM way JOIN scheduling_followup rule ON rule.{here} = way.reached
-                   JOIN scheduling_job job ON job.id = rule.{there}
-         WHERE job.retired_at IS NULL
+        SELECT rule.{here}, rule.{there}
+          FROM step JOIN scheduling_followup rule ON rule.{here} = step.there
+         WHERE {there_is_active}
     )
-    SELECT start, reached FROM way
+    SELECT here, there FROM step
 """
+# Not as a join: in tables that it has not analysed, PostgreSQL would read all jobs at each step.
+ACTIVE = "(SELECT job.retired_at FROM scheduling_job job WHERE job.id = rule.{there}) IS NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,36 +59,36 @@ def behind(job: Job) -> list[Join]:
     """The joins that an end of a run of `job` may complete."""
     if job.retired_at is not None:
         return []
-    ahead = ways("job_id", "follower_id", [job.pk])[job.pk]
+    ahead = reachable(steps("job_id", "follower_id", [job.pk]), job.pk)
     rules = list(
         FollowUp.objects.filter(join=True, follower__in=ahead, job__retired_at=None)
         .select_related("job", "follower")
         .order_by("follower", "pk")
     )
     followers = {rule.follower_id: rule.follower for rule in rules}
-    upstream = ways("follower_id", "job_id", followers)
+    back = steps("follower_id", "job_id", followers)
     return [
         Join(
             follower=follower,
             members={rule.job_id: rule for rule in rules if rule.follower_id == pk},
-            upstream=frozenset(upstream[pk]),
+            upstream=frozenset(reachable(back, pk)),
         )
         for pk, follower in followers.items()
     ]
 
 
-def ways(here: str, there: str, starts: Collection[int]) -> dict[int, set[int]]:
-    """Give all jobs that rules lead to from each of `starts`, from their column `here` to their
-    column `there`; itself only in a circle, and none that is retired.
+def steps(here: str, there: str, starts: Collection[int]) -> dict[int, set[int]]:
+    """Give the steps of all ways along rules from `starts`, each from the rule's column `here` to
+    its column `there`, and to no job that is retired.
     """
-    found: dict[int, set[int]] = {start: set() for start in starts}
-    if found:
-        places = ", ".join(["%s"] * len(found))
-        with connection.cursor() as cursor:
-            cursor.execute(WAYS.format(here=here, there=there, places=places), list(found))
-            for start, reached in cursor.fetchall():
-                found[start].add(reached)
-    return found
+    if not starts:
+        return {}
+    places = ", ".join(["%s"] * len(starts))
+    active = ACTIVE.format(there=there)
+    statement = STEPS.format(here=here, there=there, places=places, there_is_active=active)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, list(starts))
+        return edges_of(cursor.fetchall())
 
 
 def lock_root(run: Run) -> Run:

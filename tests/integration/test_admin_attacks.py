@@ -174,6 +174,28 @@ def test_what_a_run_wrote_cannot_be_guessed_by_filtering(guess: str) -> None:
     assert client.get(page("scheduling_run_changelist", **{guess: "s"})).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("model", "guess"),
+    [
+        ("scheduling_job", "args__0__startswith"),
+        ("scheduling_job", "kwargs__icontains"),
+        ("scheduling_job", "options__headers__contains"),
+        ("scheduling_job", "overrides__contains"),
+        ("scheduling_job", "ping_url__startswith"),
+        ("scheduling_target", "kwargs__day"),
+        ("scheduling_run", "result__contains"),
+        ("scheduling_source", "state__contains"),
+        ("django_celery_beat_periodictask", "args__contains"),
+        ("django_celery_beat_periodictask", "kwargs__contains"),
+        ("django_celery_beat_periodictask", "headers__contains"),
+    ],
+)
+def test_nor_can_arguments_be(model: str, guess: str) -> None:
+    client = log_in(f"view_{model.rpartition('_')[2]}")
+    assert client.get(page(f"{model}_changelist")).status_code == 200
+    assert client.get(page(f"{model}_changelist", **{guess: "s"})).status_code == 400
+
+
 def test_a_notification_quotes_a_run_to_those_only_who_may_see_what_it_wrote() -> None:
     run = make_run(state=State.FAILED, error="secret")
     told = Notification.objects.create(

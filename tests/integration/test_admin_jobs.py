@@ -302,9 +302,11 @@ def test_a_ping_url_is_shown_to_nobody_but_its_editors(editor: Client) -> None:
 def test_arguments_are_for_who_may_see_arguments_or_change_the_job(
     permissions: tuple[str, ...], is_shown: bool
 ) -> None:
-    job = make_job(args=["word one"], kwargs={"day": "word two"})
+    headers = {"headers": {"from": "word three"}}
+    job = make_job(args=["word one"], kwargs={"day": "word two"}, options=headers)
     shown = log_in(*permissions).get(page("scheduling_job_change", job.pk)).text
-    assert ("word one" in shown, "word two" in shown) == (is_shown, is_shown)
+    words = ("word one", "word two", "word three")
+    assert [word in shown for word in words] == [is_shown] * 3
 
 
 def test_an_overridden_ping_url_is_written_into_no_note(editor: Client) -> None:

@@ -61,12 +61,25 @@ def test_a_row_that_goes_bad_stops_firing():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("args", "[1"), ("args", "[NaN]"), ("args", "[1e999]"), ("kwargs", "[]"), ("headers", "true")],
+    ("field", "value", "told"),
+    [
+        ("args", "[1", "no JSON from character 3 on (Expecting ',' delimiter); write a JSON list"),
+        ("args", "[NaN]", "nothing that databases store"),
+        ("args", "[1e999]", "nothing that databases store"),
+        ("kwargs", "[]", "a JSON list; write a JSON object"),
+        ("headers", "true", "true or false; write a JSON object"),
+    ],
 )
-def test_arguments_that_are_not_json_are_named(field, value):
+def test_arguments_that_are_not_json_are_named(field, value, told):
     make_row(**every(10), **{field: value})
-    assert f"has {field} {value!r}" in job().schedule_error
+    assert f"has as its {field} {told}" in job().schedule_error
+
+
+def test_what_is_wrong_with_arguments_is_told_without_them():
+    """Also those read it who may not see arguments."""
+    make_row(**every(10), kwargs='{"password": "secret", }')
+    assert "has as its kwargs no JSON from character 24 on" in job().schedule_error
+    assert "secret" not in job().schedule_error
 
 
 def test_without_ephem_a_solar_row_is_parked_and_says_what_to_type():

@@ -6,6 +6,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import current_task
@@ -15,7 +16,7 @@ from scheduling.models import Reason, State
 from tests.factories import make_job, make_run, make_target
 from tests.integration.workers import tasks
 from tests.integration.workers.conftest import Deliver, send
-from workers import commands
+from workers import commands, failures
 from workers.output import HeadTail
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -138,3 +139,77 @@ def test_so_is_the_output_of_a_failed_command(
     after = deliver(make_run(make_target(job)), name=commands.run_command.name)
     assert (after.state, after.reason) == (State.FAILED, Reason.EXIT_CODE)
     assert [each() for each in held] == [None]
+
+
+def rows() -> Iterator[object]:
+    """Give its own error to whoever reads it, and go on."""
+    for number in range(5):
+        try:
+            if number == 1:
+                raise ValueError("row 1")
+            yield number
+        except ValueError as error:
+            yield error
+
+
+def test_a_generator_that_goes_on_is_left_alone(deliver: Deliver) -> None:
+    seen, source = [], rows()
+
+    def fail_because_of_a_row() -> None:
+        for row in source:
+            seen.append(row)
+            if isinstance(row, Exception):
+                raise RuntimeError("a row is bad") from row
+
+    tasks.act.append(fail_because_of_a_row)
+    after = deliver(make_run(make_target(make_job(task=f"{tasks.PATH}.remember"))))
+    assert (after.state, len(seen)) == (State.FAILED, 2)
+    assert list(source) == [2, 3, 4]
+
+
+def test_what_a_body_still_handles_is_left_alone_by_a_task_that_it_calls(deliver: Deliver) -> None:
+    freed = []
+
+    def call_while_handling() -> None:
+        large = make_large()
+        try:
+            fail()
+        except ValueError:
+            tasks.act.append(fail)
+            tasks.remember.apply()
+        del large
+        freed.append(held[0]() is None)
+
+    tasks.act.append(call_while_handling)
+    after = deliver(make_run(make_target(make_job(task=f"{tasks.PATH}.remember"))))
+    assert (after.state, freed) == (State.SUCCEEDED, [True])
+
+
+def test_an_error_that_is_a_result_is_left_alone(deliver: Deliver) -> None:
+    def give_it() -> Exception:
+        try:
+            raise ValueError("as a value")
+        except ValueError as error:
+            return error
+
+    tasks.act.append(give_it)
+    assert (
+        deliver(make_run(make_target(make_job(task=f"{tasks.PATH}.remember")))).state == "succeeded"
+    )
+
+
+def test_what_only_says_that_it_is_an_error_is_none() -> None:
+    failures.let_go(Mock(spec=ValueError))
+
+
+def test_one_of_several_that_is_executed_alone_is_freed_too() -> None:
+    def fail_with_its_error() -> None:
+        large = make_large()
+        raise ValueError(type(large).__name__)
+
+    job = make_job(task=f"{tasks.PATH}.remember", batch=10, locks=["ledger"])
+    lines = [make_run(make_target(job, f"key {at}")) for at in range(2)]
+    tasks.act.extend([fail_with_its_error] * 2)
+    names = [[str(run.pk), run.attempt] for run in lines]
+    send(job.task, *names[0], task_id=str(lines[0].pk), jobs_run=names[0], jobs_batch=names)
+    assert [each() for each in held] == [None] * 2
