@@ -248,8 +248,10 @@ class Rig:
 
     def wait_for_ends(self, *, timeout: float) -> None:
         """Wait until no target fires any more and no run is open."""
+        open_runs = Run.objects.open()
         wait_for(
-            lambda: not self.firing().exists() and not Run.objects.open().exists(),
+            # Twice: a target may wait for its run, or fire, between two looks.
+            lambda: not (open_runs.exists() or self.firing().exists() or open_runs.exists()),
             timeout=timeout,
             interval=0.1,
             message=lambda: f"still open: {list(Run.objects.open().values()[:5])}",
