@@ -143,7 +143,11 @@ class PeriodicTaskAdmin(stock.PeriodicTaskAdmin, _Dress):  # type: ignore[misc]
             )
             if target is not None:
                 extra["target"] = target
-                extra["next_fire"] = display.moment(target.next_fire_at, clock.now())
+                extra["next_fire"] = (
+                    "none, its job is paused"
+                    if target.job.paused_at is not None
+                    else display.moment(target.next_fire_at, clock.now())
+                )
                 extra["job_url"] = display.job_url(target.job_id)
         return super().change_view(request, object_id, form_url, extra)
 

@@ -37,6 +37,13 @@ def test_a_row_leads_to_its_job_and_shows_its_next_fire(row: PeriodicTask) -> No
         assert "in 9 min" in text_of(response) or "in 10 min" in text_of(response)
 
 
+def test_a_disabled_row_has_no_next_fire(row: PeriodicTask) -> None:
+    row.enabled = False
+    row.save()
+    shown = log_in(superuser=True).get(page("django_celery_beat_periodictask_change", row.pk))
+    assert "Next fire: none, its job is paused" in text_of(shown)
+
+
 @pytest.mark.parametrize(
     ("permissions", "is_shown"),
     [((), False), (("view_run_output",), True), (("change_periodictask",), True)],
