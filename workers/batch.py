@@ -185,7 +185,6 @@ class Batch:
         result, answer = attempt.perform(started, open_run, self._body)
         if result.state == State.FAILED and isinstance(answer, BaseException):
             logger.error("Run %s of %s failed", run.pk, run.name, exc_info=answer)
-        if result.state == State.FAILED:
             failures.let_go(answer)
         return result
 
